@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// Where work runs: on a CUDA device, or on this machine's threads.
+//
+// Invariant: both backends keep the order of a stream. A `cudaStream_t` of the host backend is a queue of our own
+// that runs its tasks in order; only this class may look behind the handle, and the CUDA runtime is never given one.
+#pragma once
+
+#include "cuda_zstd/core/config.hpp"
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+namespace cuda_zstd {
+
+enum class BackendKind : std::uint8_t { cuda, host };
+
+/// A point in a stream's work. Created, recorded, queried and destroyed through the backend that made it.
+struct BackendEvent {
+    void* handle = nullptr;
+};
+
+/// Streams, events, copies and launches. Every member may be called from any thread. Errors of the CUDA runtime
+/// are thrown as `cuda_error` (error.hpp), naming the call and the runtime's reason.
+class CUDA_ZSTD_API Backend {
+public:
+    virtual ~Backend() = default;
+    Backend(const Backend&) = delete;
+    Backend& operator=(const Backend&) = delete;
+
+    /// The process's backend: what CUDA_ZSTD_POOL_BACKEND (auto, cuda, host) names; `auto` takes CUDA where a
+    /// device answers. Throws `configuration_error` when `cuda` is asked for and no device answers.
+    static Backend& get();
+    /// The backend of a kind. Throws `configuration_error` when that kind is not available here.
+    static Backend& get(BackendKind kind);
+    /// Whether a CUDA device answers.
+    static bool cuda_available() noexcept;
+
+    virtual BackendKind kind() const noexcept = 0;
+    /// For people: "CUDA: NVIDIA H100 80GB HBM3 (sm_90, 132 SMs, 79.2 GiB)" or "host: 2 threads".
+    virtual std::string description() const = 0;
+    /// SMs of the device, or worker threads of the host backend. At least 1.
+    virtual unsigned processors() const noexcept = 0;
+    /// Bytes of physical memory that arenas could still take now.
+    virtual std::size_t free_memory_bytes() const = 0;
+
+    /// A stream that does not synchronise with stream 0.
+    virtual cudaStream_t create_stream() = 0;
+    /// Waits for the stream's work, then destroys it.
+    virtual void destroy_stream(cudaStream_t stream) = 0;
+    virtual void synchronize(cudaStream_t stream) = 0;
+    /// Waits for all streams.
+    virtual void synchronize() = 0;
+    /// Identifies the stream for as long as the process runs: handles are recycled, ids are not.
+    virtual std::uint64_t stream_id(cudaStream_t stream) = 0;
+
+    virtual BackendEvent create_event() = 0;
+    virtual void destroy_event(BackendEvent event) noexcept = 0;
+    virtual void record(BackendEvent event, cudaStream_t stream) = 0;
+    /// Whether the work before the last record is done (true for an event never recorded).
+    virtual bool is_complete(BackendEvent event) = 0;
+    /// Later work of the stream waits for the event; the caller does not.
+    virtual void wait(cudaStream_t stream, BackendEvent event) = 0;
+    /// The caller waits for the event.
+    virtual void synchronize(BackendEvent event) = 0;
+    /// Milliseconds between two completed events.
+    virtual float elapsed_ms(BackendEvent begin, BackendEvent end) = 0;
+
+    /// Copies in stream order, in any direction. Host memory should be pinned (`allocate_pinned`), else the
+    /// CUDA backend cannot overlap the copy.
+    virtual void copy_async(void* to, const void* from, std::size_t bytes, cudaStream_t stream) = 0;
+    virtual void fill_async(void* to, unsigned char value, std::size_t bytes, cudaStream_t stream) = 0;
+    /// Runs `task` on the host in stream order. It must not call into a backend.
+    virtual void host_task(cudaStream_t stream, std::function<void()> task) = 0;
+    /// A kernel of the host backend: in stream order, `block(index, processor)` is called once for each index
+    /// below `blocks`, from up to processors() threads at once. The CUDA backend throws std::logic_error: there a
+    /// kernel is launched by its own launcher.
+    virtual void run_blocks(cudaStream_t stream, unsigned blocks,
+                            std::function<void(unsigned index, unsigned processor)> block) = 0;
+
+    /// Page-locked host memory, 4 KiB aligned (ordinary memory on the host backend).
+    virtual void* allocate_pinned(std::size_t bytes) = 0;
+    virtual void free_pinned(void* memory) noexcept = 0;
+
+protected:
+    Backend() = default;
+};
+
+} // namespace cuda_zstd
