@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// The size classes of the device heap.
+//
+// Invariant: a size up to 32 KiB has exactly one class, the smallest whose slot holds it. Slots are multiples of
+// 16 B: steps of 16 B to 128 B, then four steps a doubling, so that at most a fifth of a slot above 128 B is
+// wasted. The geometry is that of jemalloc and of most allocators since; sizes are computed, not looked up, since a table would
+// cost a kernel a load.
+#pragma once
+
+#include "cuda_zstd/core/bits.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cuda_zstd {
+
+inline constexpr std::uint32_t page_bytes = 64u * 1024u;
+inline constexpr unsigned page_shift = 16;
+/// Every block of the device heap starts at a multiple of this, and no size is finer.
+inline constexpr std::uint32_t min_slot_bytes = 16;
+/// The largest request that a slab serves; above it, a request gets whole pages.
+inline constexpr std::uint32_t max_slot_bytes = 32u * 1024u;
+inline constexpr unsigned size_class_count = 40;
+
+/// The class of a request of 1 to 32,768 bytes.
+CUDA_ZSTD_INLINE constexpr unsigned size_class_of(std::uint32_t bytes) {
+    if (bytes <= 128) return (bytes + 15u) / 16u - 1u;
+    const unsigned exponent = highest_bit(bytes - 1u);
+    const unsigned quarter = ((bytes - 1u) >> (exponent - 2u)) & 3u;
+    return 8u + (exponent - 7u) * 4u + quarter;
+}
+
+/// Bytes of a slot of the class.
+CUDA_ZSTD_INLINE constexpr std::uint32_t slot_bytes_of(unsigned size_class) {
+    if (size_class < 8) return (size_class + 1u) * 16u;
+    const unsigned exponent = 7u + (size_class - 8u) / 4u;
+    const unsigned quarter = (size_class - 8u) % 4u;
+    return (1u << exponent) + ((quarter + 1u) << (exponent - 2u));
+}
+
+/// The smallest class that holds `bytes` and whose every slot is aligned to `alignment` (a power of two up to
+/// 32 KiB). Slabs start at a page, so a slot is aligned when its size is a multiple.
+CUDA_ZSTD_INLINE constexpr unsigned aligned_size_class_of(std::uint32_t bytes, std::uint32_t alignment) {
+    unsigned size_class = size_class_of(round_up(bytes, alignment));
+    while (slot_bytes_of(size_class) % alignment != 0) ++size_class;
+    return size_class;
+}
+
+} // namespace cuda_zstd

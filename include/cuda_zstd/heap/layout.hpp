@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// Where the parts of a device heap lie in its arena.
+//
+// Invariant: one arena = metadata, then pages of 64 KiB that hold nothing but users' bytes. All metadata are out of
+// band, plain data at offsets that this file computes from the arena's size alone, so host and device agree
+// without talking. Metadata take 528 B a page (0.81 %) and a fixed part of a few KiB a processor.
+#pragma once
+
+#include "cuda_zstd/core/bits.hpp"
+#include "cuda_zstd/core/config.hpp"
+#include "cuda_zstd/core/size_class.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cuda_zstd {
+
+/// Words of 32 bits that hold the slot bits of one page: one bit for each slot of the smallest size.
+inline constexpr std::uint32_t slot_words_per_page = page_bytes / min_slot_bytes / 32u;
+/// A slab has at most 2^5 pages, 2 MiB.
+inline constexpr unsigned max_slab_log2_pages = 5;
+/// Slots that a slab aims at; more only where a single page holds more.
+inline constexpr std::uint32_t target_slots = 4096;
+/// Cells that different processors write lie this many bytes apart: a sector of the L2 cache.
+inline constexpr std::uint32_t cursor_stride_bytes = 32;
+
+/// The shape of a heap: counts and offsets, all from the arena's size and the number of processors.
+struct HeapLayout {
+    std::uint32_t page_count = 0;
+    std::uint32_t cursor_shards = 1;  ///< cursors of each size class
+    std::uint32_t slab_log2_pages = 0; ///< the largest slab of this heap
+    // Offsets from the arena's start, in bytes.
+    std::size_t control_offset = 0;
+    std::size_t cursors_offset = 0;
+    std::size_t slab_words_offset = 0;
+    std::size_t next_offset = 0;
+    std::size_t page_entries_offset = 0;
+    std::size_t page_bits_offset = 0;
+    std::size_t slot_bits_offset = 0;
+    std::size_t metadata_bytes = 0;
+    std::size_t pages_offset = 0; ///< a multiple of the page size
+
+    /// Words of the bitmap of free pages.
+    CUDA_ZSTD_INLINE std::uint32_t page_words() const { return (page_count + 31u) / 32u; }
+    CUDA_ZSTD_INLINE std::size_t payload_bytes() const { return static_cast<std::size_t>(page_count) << page_shift; }
+
+    /// The layout for an arena of `arena_bytes` whose start is aligned to a page. `page_count` is 0 when the
+    /// arena is too small for one page.
+    static HeapLayout for_arena(std::size_t arena_bytes, unsigned processors);
+};
+
+/// Bytes of the block of counters at the head of the metadata: 16 lines of 128 B, one for each cell that many
+/// processors write.
+inline constexpr std::size_t control_bytes = 16 * 128;
+
+inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned processors) {
+    HeapLayout layout;
+    // A cursor holds a slab back from other sizes: their number follows the heap's size, one processor's share each.
+    const std::size_t shard_bytes = std::size_t{64} << 20;
+    std::size_t shards = arena_bytes / shard_bytes;
+    shards = shards < 1 ? 1 : shards;
+    layout.cursor_shards = static_cast<std::uint32_t>(shards < processors ? shards : (processors == 0 ? 1 : processors));
+    // What all cursors together may hold back, were every class in use on every processor: half of the heap.
+    const std::size_t share = arena_bytes / 2 / (std::size_t{size_class_count} * layout.cursor_shards);
+    while (layout.slab_log2_pages < max_slab_log2_pages &&
+           (std::size_t{page_bytes} << (layout.slab_log2_pages + 1)) <= share)
+        ++layout.slab_log2_pages;
+
+    auto place = [&](std::size_t pages) {
+        std::size_t at = 0;
+        auto take = [&](std::size_t bytes) {
+            const std::size_t here = at;
+            at = round_up<std::size_t>(at + bytes, 128);
+            return here;
+        };
+        layout.control_offset = take(control_bytes);
+        layout.cursors_offset =
+            take(std::size_t{size_class_count} * (layout.cursor_shards + 1) * cursor_stride_bytes);
+        layout.slab_words_offset = take(pages * sizeof(std::uint64_t));
+        layout.next_offset = take(pages * sizeof(std::uint32_t));
+        layout.page_entries_offset = take(pages * sizeof(std::uint32_t));
+        layout.page_bits_offset = take((pages + 31) / 32 * sizeof(std::uint32_t));
+        layout.slot_bits_offset = take(pages * slot_words_per_page * sizeof(std::uint32_t));
+        layout.metadata_bytes = at;
+        layout.pages_offset = round_up<std::size_t>(at, page_bytes);
+    };
+    std::size_t pages = arena_bytes / page_bytes;
+    if (pages > 0x3fffffffu) pages = 0x3fffffffu; // what a page entry can name
+    for (;;) {
+        place(pages);
+        const std::size_t room =
+            arena_bytes > layout.pages_offset ? (arena_bytes - layout.pages_offset) / page_bytes : 0;
+        if (pages <= room) break;
+        const std::size_t excess = pages - room;
+        // A page fewer frees a page and its metadata, so the excess shrinks by at least that much a round.
+        pages -= excess > 128 ? excess - excess / 128 : 1;
+        if (pages == 0) {
+            place(0);
+            break;
+        }
+    }
+    layout.page_count = static_cast<std::uint32_t>(pages);
+    return layout;
+}
+
+} // namespace cuda_zstd

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT
+// Where slots come from: cursors, lists of partly free slabs, new slabs, and empty slabs of other sizes.
+//
+// Invariant: a slab is in exactly one place: in one cursor, on its class's list, held by one thread, or unlisted because
+// it has no credits. Only a holder pushes, unlists or retires. Whoever makes an unlisted slab's credits positive, by
+// a free or by giving back what it had over-subtracted, tries to become its holder, so that no free slot is ever
+// out of reach.
+//
+// Progress: lock-free, but for waiting on another warp's refill, which is bounded: after `refill_waits` looks a group
+// brings a slab of its own. Nothing here waits for a warp that has not started.
+#pragma once
+
+#include "cuda_zstd/core/config.hpp"
+#include "cuda_zstd/core/memory_order.hpp"
+#include "cuda_zstd/core/status.hpp"
+#include "cuda_zstd/heap/page_map.hpp"
+#include "cuda_zstd/heap/slab.hpp"
+#include "cuda_zstd/heap/slab_list.hpp"
+
+#include <cstdint>
+
+namespace cuda_zstd {
+
+/// Looks at a cursor that another group refills, before a group brings a slab of its own.
+inline constexpr unsigned refill_waits = 64;
+/// Turns through all sources before a request ends in `contended`.
+inline constexpr unsigned supply_turns = 16;
+
+/// What a page holds, in 32 bits: the kind in the upper two, a slab's first page or a run's pages in the others. Free
+/// pages and the inner pages of a run hold 0.
+namespace page_entry {
+inline constexpr std::uint32_t kind_mask = 0xc0000000u;
+inline constexpr std::uint32_t slab = 0x40000000u;
+inline constexpr std::uint32_t run = 0x80000000u;
+inline constexpr std::uint32_t value_mask = 0x3fffffffu;
+} // namespace page_entry
+
+template <class Env>
+struct SlabSupply {
+    template <class T>
+    using atom = typename Env::template atom<T>;
+
+    PageMap<Env> pages;
+    SlabMap<Env> slabs;
+    atom<std::uint32_t>* entries;      ///< one page_entry for each page
+    atom<std::uint32_t>* next;         ///< links of the lists
+    char* cells;                       ///< cursors and list heads, `cell_stride_bytes` apart
+    std::uint32_t cell_stride_bytes;   ///< between two processors' cells of one class
+    std::uint32_t cursor_shards;       ///< cursors of a class; the list's head follows them
+    std::uint32_t slab_log2_pages;     ///< the largest slab
+    atom<std::uint32_t>* became_empty; ///< times that a slab got its last credit back while it was in reach
+    atom<std::uint32_t>* reclaimed;    ///< became_empty as the last reclaim found it
+    atom<std::uint32_t>* epoch;        ///< odd while somebody reclaims
+
+    /// A cursor holds slab + 1 (0: none), and this bit while somebody refills it.
+    static constexpr std::uint64_t refilling = std::uint64_t{1} << 32;
+
+    CUDA_ZSTD_INLINE atom<std::uint64_t>& cell(unsigned size_class, unsigned shard) const {
+        const std::size_t index = std::size_t{size_class} * (cursor_shards + 1) + shard;
+        return *reinterpret_cast<atom<std::uint64_t>*>(cells + index * cell_stride_bytes);
+    }
+    CUDA_ZSTD_INLINE SlabList<Env> list(unsigned size_class) const { return {&cell(size_class, cursor_shards), next}; }
+    CUDA_ZSTD_INLINE SlabWord word(Env& env, std::uint32_t slab) const {
+        return {env.load(slabs.words[slab], Order::acquire)};
+    }
+
+    /// Reserves up to `want` slots of the class for the calling lane, from this processor's cursor if it can. A count
+    /// of 0 comes with `full` or `contended`. Cost of the common case: one load and one atomic.
+    CUDA_ZSTD_HD SlabGrant obtain(Env& env, unsigned size_class, std::uint32_t want, Status& status) const {
+        const unsigned shard = env.processor() % cursor_shards;
+        atom<std::uint64_t>& cursor = cell(size_class, shard);
+        const std::uint64_t seen = env.load(cursor, Order::acquire);
+        if (static_cast<std::uint32_t>(seen) != 0) {
+            const SlabGrant grant = reserve(env, static_cast<std::uint32_t>(seen) - 1u, size_class, want);
+            if (grant.count != 0) return grant;
+        }
+        return refill(env, size_class, shard, want, status);
+    }
+
+    /// Adds credits to a slab's word: freed slots, or what a reservation gives back. Cost: one atomic, and one
+    /// compare-and-swap when the slab was out of reach. Its bits must have been cleared before.
+    CUDA_ZSTD_HD void add_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
+        SlabWord now{env.fetch_add(slabs.words[slab], SlabWord::credit(count), Order::release) +
+                     SlabWord::credit(count)};
+        if (now.all_free() && now.listed()) env.fetch_add(*became_empty, 1u, Order::release);
+        while (now.is_slab() && !now.listed() && now.credits() > 0) {
+            if (env.compare_exchange(slabs.words[slab], now.raw, now.raw | SlabWord::listed_bit, Order::acq_rel)) {
+                settle(env, slab);
+                return;
+            }
+        }
+    }
+
+    /// Gives a held slab its place: retired when nobody is inside, on its list when it has credits, else unlisted.
+    CUDA_ZSTD_RARE void settle(Env& env, std::uint32_t slab) const {
+        SlabWord now = word(env, slab);
+        for (;;) {
+            if (now.all_free()) {
+                if (!env.compare_exchange(slabs.words[slab], now.raw, now.retired().raw, Order::acq_rel)) continue;
+                for (std::uint32_t page = slab; page < slab + now.pages(); ++page)
+                    env.store(entries[page], 0u, Order::relaxed);
+                pages.release(env, slab, now.pages());
+                return;
+            }
+            if (now.credits() > 0) {
+                list(now.size_class()).push(env, slab);
+                published(env, slab);
+                return;
+            }
+            if (env.compare_exchange(slabs.words[slab], now.raw, now.raw & ~SlabWord::listed_bit, Order::release))
+                return;
+        }
+    }
+
+    /// Retires every slab that is empty and in reach, so that its pages can serve any size. Online: it may run beside
+    /// allocations and frees. Returns false when there was nothing to do, true when the caller should look again.
+    CUDA_ZSTD_RARE bool reclaim(Env& env) const {
+        std::uint32_t seen = env.load(*epoch, Order::acquire);
+        const std::uint32_t mark = env.load(*became_empty, Order::acquire);
+        if ((seen & 1u) == 0) {
+            if (env.load(*reclaimed, Order::relaxed) == mark) return false;
+            if (env.compare_exchange(*epoch, seen, seen + 1u, Order::acq_rel)) {
+                env.store(*reclaimed, mark, Order::relaxed);
+                for (unsigned size_class = 0; size_class < size_class_count; ++size_class) {
+                    drain_cursors(env, size_class);
+                    drain_list(env, size_class);
+                }
+                env.fetch_add(*epoch, 1u, Order::release);
+                return true;
+            }
+        }
+        for (unsigned wait = 0; wait < refill_waits && (env.load(*epoch, Order::acquire) & 1u) != 0; ++wait)
+            env.pause(wait);
+        return true;
+    }
+
+private:
+    /// To be called when a slab was put where others can reach it. It may have become empty while it was held, and the
+    /// reclaimer that was told so may have passed its place already. Both change `epoch`, so one of the two sees the other:
+    /// either the reclaimer finds the slab, or this call sees it empty and asks for another reclaim.
+    CUDA_ZSTD_HD void published(Env& env, std::uint32_t slab) const {
+        env.fetch_add(*epoch, 0u, Order::acq_rel);
+        if (word(env, slab).all_free()) env.fetch_add(*became_empty, 1u, Order::release);
+    }
+
+    CUDA_ZSTD_INLINE SlabGrant reserve(Env& env, std::uint32_t slab, unsigned size_class, std::uint32_t want) const {
+        std::uint32_t returned = 0;
+        const SlabGrant grant = slabs.reserve(env, slab, size_class, want, returned);
+        if (returned != 0) add_credits(env, slab, returned);
+        return grant;
+    }
+
+    /// A held slab of the class: from the list, else made of free pages, as large as they allow.
+    CUDA_ZSTD_HD std::uint32_t acquire_slab(Env& env, unsigned size_class) const {
+        const std::uint32_t listed = list(size_class).pop(env);
+        if (listed != SlabList<Env>::empty) return listed;
+        std::uint32_t log2_pages = 0;
+        while (log2_pages < slab_log2_pages &&
+               (page_bytes << log2_pages) < std::uint64_t{target_slots} * slot_bytes_of(size_class))
+            ++log2_pages;
+        for (;; --log2_pages) {
+            const std::uint32_t slab = pages.claim(env, 1u << log2_pages);
+            if (slab != no_page) {
+                for (std::uint32_t page = slab; page < slab + (1u << log2_pages); ++page)
+                    env.store(entries[page], page_entry::slab | slab, Order::relaxed);
+                env.fetch_add(slabs.words[slab], SlabWord::birth(size_class, log2_pages), Order::release);
+                return slab;
+            }
+            if (log2_pages == 0) return SlabList<Env>::empty;
+        }
+    }
+
+    CUDA_ZSTD_RARE SlabGrant refill(Env& env, unsigned size_class, unsigned shard, std::uint32_t want,
+                                    Status& status) const {
+        atom<std::uint64_t>& cursor = cell(size_class, shard);
+        for (unsigned wait = 0; wait < refill_waits; ++wait) {
+            std::uint64_t seen = env.load(cursor, Order::acquire);
+            const auto slab = static_cast<std::uint32_t>(seen);
+            if ((seen & refilling) != 0) {
+                env.pause(wait);
+                continue;
+            }
+            if (slab != 0 && word(env, slab - 1u).credits() > 0) {
+                const SlabGrant grant = reserve(env, slab - 1u, size_class, want);
+                if (grant.count != 0) return grant;
+            }
+            if (!env.compare_exchange(cursor, seen, seen | refilling, Order::acq_rel)) continue;
+            const std::uint32_t fresh = acquire_slab(env, size_class);
+            if (fresh == SlabList<Env>::empty) {
+                env.store(cursor, seen, Order::release);
+                if (slab != 0) published(env, slab - 1u);
+                break;
+            }
+            const SlabGrant grant = reserve(env, fresh, size_class, want);
+            env.store(cursor, std::uint64_t{fresh} + 1u, Order::release);
+            published(env, fresh);
+            if (slab != 0) settle(env, slab - 1u);
+            if (grant.count != 0) return grant;
+        }
+        return search(env, size_class, shard, want, status);
+    }
+
+    /// The last resort: every place that may hold a slot of the class, then the empty slabs of other classes.
+    CUDA_ZSTD_RARE SlabGrant search(Env& env, unsigned size_class, unsigned shard, std::uint32_t want,
+                                    Status& status) const {
+        for (unsigned turn = 0; turn < supply_turns; ++turn) {
+            const std::uint32_t before = env.load(*epoch, Order::acquire);
+            const std::uint32_t slab = acquire_slab(env, size_class);
+            if (slab != SlabList<Env>::empty) {
+                const SlabGrant grant = reserve(env, slab, size_class, want);
+                settle(env, slab);
+                if (grant.count != 0) return grant;
+                continue;
+            }
+            for (unsigned step = 0; step < cursor_shards; ++step) {
+                const std::uint64_t seen = env.load(cell(size_class, (shard + step) % cursor_shards), Order::acquire);
+                const auto there = static_cast<std::uint32_t>(seen);
+                if (there == 0 || word(env, there - 1u).credits() <= 0) continue;
+                const SlabGrant grant = reserve(env, there - 1u, size_class, want);
+                if (grant.count != 0) return grant;
+            }
+            if (!reclaim(env) && env.load(*epoch, Order::acquire) == before) {
+                status = Status::full;
+                return {};
+            }
+        }
+        status = Status::contended;
+        return {};
+    }
+
+    CUDA_ZSTD_HD void drain_cursors(Env& env, unsigned size_class) const {
+        for (unsigned shard = 0; shard < cursor_shards; ++shard) {
+            atom<std::uint64_t>& cursor = cell(size_class, shard);
+            std::uint64_t seen = env.load(cursor, Order::acquire);
+            if (seen == 0 || (seen & refilling) != 0) continue;
+            const std::uint32_t slab = static_cast<std::uint32_t>(seen) - 1u;
+            if (word(env, slab).all_free() && env.compare_exchange(cursor, seen, std::uint64_t{0}, Order::acq_rel))
+                settle(env, slab);
+        }
+    }
+
+    /// Takes the slabs off one at a time; those that are not empty are kept aside, linked, and go back together.
+    CUDA_ZSTD_HD void drain_list(Env& env, unsigned size_class) const {
+        const SlabList<Env> slab_list = list(size_class);
+        std::uint32_t first = SlabList<Env>::empty;
+        std::uint32_t last = first;
+        for (;;) {
+            const std::uint32_t slab = slab_list.pop(env);
+            if (slab == SlabList<Env>::empty) break;
+            if (word(env, slab).all_free()) {
+                settle(env, slab);
+                continue;
+            }
+            env.store(next[slab], first == SlabList<Env>::empty ? 0u : first + 1u, Order::relaxed);
+            if (last == SlabList<Env>::empty) last = slab;
+            first = slab;
+        }
+        if (first != SlabList<Env>::empty) slab_list.push_chain(env, first, last);
+    }
+};
+
+} // namespace cuda_zstd
