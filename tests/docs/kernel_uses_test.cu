@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+// The kernels of the README. What stands between `[name]` and `[/name]` is in the README word for word:
+// check_snippets.py compares the two.
+#include "cuda_zstd_device_pool.cuh"
+#include "cuda_zstd_memory_pool_enhanced.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace {
+
+// [kernel-thread]
+struct Divisors {
+    unsigned* values;
+    unsigned count;
+};
+
+// How many divisors a number has is known only when they have been counted, so each thread takes what it needs.
+__global__ void find_divisors(cuda_zstd::DevicePoolRef pool, Divisors* results, unsigned numbers) {
+    const unsigned n = blockIdx.x * blockDim.x + threadIdx.x + 1;
+    if (n > numbers) return;
+    unsigned count = 0;
+    for (unsigned d = 1; d <= n; ++d)
+        count += n % d == 0;
+
+    auto* values = static_cast<unsigned*>(pool.allocate(count * sizeof(unsigned)));
+    results[n - 1] = {values, values == nullptr ? 0 : count};
+    if (values == nullptr) return; // the pool is full: counted there, and the caller sees which number is missing
+    for (unsigned d = 1; d <= n; ++d)
+        if (n % d == 0) *values++ = d;
+}
+
+// Any thread of any later kernel may give the blocks back.
+__global__ void free_divisors(cuda_zstd::DevicePoolRef pool, Divisors* results, unsigned numbers) {
+    const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < numbers) pool.deallocate(results[i].values);
+}
+// [/kernel-thread]
+
+// [kernel-warp]
+// One call for the warp: every lane gets the same block. A frame is cheaper still, and gives all of it back at its end.
+__global__ void sum_with_scratch(cuda_zstd::DevicePoolRef pool, unsigned* sums) {
+    cuda_zstd::cuda_env env;
+    const unsigned lane = threadIdx.x % 32;
+    cuda_zstd::ScratchFrame frame(env, pool.basic(), 4096);
+
+    auto* squares = static_cast<unsigned*>(frame.allocate(32 * sizeof(unsigned)));
+    if (squares == nullptr) return; // the same answer in every lane
+    auto* total = static_cast<unsigned*>(pool.allocate_warp(sizeof(unsigned)));
+    if (total == nullptr) return;
+    squares[lane] = lane * lane;
+    __syncwarp();
+    if (lane == 0) {
+        *total = 0;
+        for (unsigned i = 0; i < 32; ++i)
+            *total += squares[i];
+        sums[blockIdx.x] = *total;
+    }
+    pool.deallocate_warp(total);
+}
+// [/kernel-warp]
+
+TEST(ReadmeKernels, AllocateFromTheDevicePool) {
+    if (!cuda_zstd::Backend::cuda_available()) GTEST_SKIP() << "no CUDA device";
+    constexpr unsigned numbers = 2000;
+    cuda_zstd::PoolOptions options;
+    options.backend = cuda_zstd::BackendKind::cuda;
+    cuda_zstd::MemoryPoolManager manager(options);
+    cudaStream_t stream = manager.backend().create_stream();
+    std::vector<Divisors> found(numbers);
+    {
+        cuda_zstd::PooledBuffer results(manager, numbers * sizeof(Divisors), stream);
+        // [kernel-host]
+        cuda_zstd::DevicePool pool(manager, std::size_t{64} << 20, stream);
+        const cuda_zstd::DevicePoolRef handle = pool.ref<cuda_zstd::cuda_env>();
+
+        const unsigned blocks = (numbers + 255) / 256;
+        find_divisors<<<blocks, 256, 0, stream>>>(handle, results.as<Divisors>(), numbers);
+        const cuda_zstd::HeapReport full = pool.statistics(stream);
+        free_divisors<<<blocks, 256, 0, stream>>>(handle, results.as<Divisors>(), numbers);
+        pool.compact(stream); // empty slabs become free pages, for blocks of any size
+        // [/kernel-host]
+        manager.backend().copy_async(found.data(), results.data(), numbers * sizeof(Divisors), stream);
+        const cuda_zstd::HeapReport empty = pool.statistics(stream);
+        EXPECT_EQ(full.live_blocks, numbers);
+        EXPECT_EQ(full.failed_allocations, 0u);
+        EXPECT_EQ(empty.live_blocks, 0u);
+        EXPECT_EQ(found[11].count, 6u) << "divisors of 12";
+
+        cuda_zstd::PooledBuffer sums(manager, sizeof(unsigned), stream);
+        unsigned sum = 0;
+        sum_with_scratch<<<1, 32, 0, stream>>>(handle, sums.as<unsigned>());
+        manager.backend().copy_async(&sum, sums.data(), sizeof sum, stream);
+        EXPECT_EQ(pool.statistics(stream).live_blocks, 0u) << "the frame has given its region back";
+        EXPECT_EQ(sum, 10416u);
+    }
+    manager.backend().destroy_stream(stream);
+    EXPECT_EQ(manager.get_allocated_size(), 0u);
+}
+
+} // namespace

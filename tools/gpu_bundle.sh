@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Gathers the programs of a build folder into a small folder that runs on a machine with a GPU and no compiler: for
+# tools/gpu_check.sh --build FOLDER. Usage: tools/gpu_bundle.sh BUILD FOLDER
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source tools/gpu.sh
+
+build=$(realpath "${1:?usage: tools/gpu_bundle.sh BUILD FOLDER}")
+folder=${2:?usage: tools/gpu_bundle.sh BUILD FOLDER}
+rm -rf "$folder"
+mkdir -p "$folder/lib"
+folder=$(realpath "$folder")
+
+# Copies program $1 to its place, stripped, and the shared libraries that a bare machine may lack.
+add_program() {
+    local place=$folder/${1#"$build"/} library
+    mkdir -p "$(dirname "$place")"
+    strip -o "$place" "$1"
+    while read -r library; do
+        cp -Lu "$library" "$folder/lib/"
+    done < <(ldd "$1" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*)\.so')
+}
+
+while read -r program; do
+    add_program "$program"
+    printf '%s\n' "${program#"$build"/}" >>"$folder/gpu_tests"
+done < <(gpu_test_programs "$build")
+while read -r program; do add_program "$program"; done < <(benchmark_programs "$build")
+[[ ! -e $build/tools/pool_zstd/pool-zstd ]] || add_program "$build/tools/pool_zstd/pool-zstd"
+# The decoder that checks the results.
+cp -L "$(command -v zstd)" "$folder/zstd"
+while read -r library; do cp -Lu "$library" "$folder/lib/"; done < <(ldd "$(command -v zstd)" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | grep -vE '/(libc|libm|libpthread)\.so')
+du -sh "$folder"

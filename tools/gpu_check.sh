@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# What a machine with a GPU has to show, in one call of at most 9 minutes: the GPU tests, compute-sanitizer's memcheck, the
+# benchmarks and the main job. Writes bench/results/<gpu>/<benchmark>.csv and SOURCE, and prints a short table last.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source tools/machine.sh
+source tools/gpu.sh
+
+usage() {
+    cat <<'TEXT'
+usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP]] [--survey | --soak SEED]
+
+  --build FOLDER    use the programs in FOLDER (a build folder, or what tools/gpu_bundle.sh made); without it, build first
+  --results FOLDER  where <gpu>/<benchmark>.csv goes (default: bench/results)
+  --only STEPS      of: tests, memcheck, bench, main
+  --survey          the benchmarks at their full size; call again to go on with those that are not done yet
+  --soak SEED       the GPU tests again and again from SEED on until the time is over; prints the seed to go on with
+TEXT
+}
+
+build= results=bench/results mode=gate seed=1 only=tests,memcheck,bench,main
+while (($#)); do
+    case $1 in
+    --build) build=${2:?--build needs a folder}; shift ;;
+    --results) results=${2:?--results needs a folder}; shift ;;
+    --only) only=${2:?--only needs steps}; shift ;;
+    --survey) mode=survey ;;
+    --soak) mode=soak seed=${2:?--soak needs a seed}; shift ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+    esac
+    shift
+done
+
+# Everything ends before this many seconds are over: 9 minutes, less what it takes to stop.
+limit_s=525
+gpu=$(gpu_folder) || die "gpu_check: no GPU answers (nvidia-smi says nothing). This check needs one."
+results=$results/$gpu
+mkdir -p "$results" build
+rows=() failures=0
+
+# Runs a command for at most $2 seconds and for no longer than the whole check may last; notes how it went.
+step() {
+    local name=$1 most_s=$2 begin=$SECONDS left_s=$((limit_s - SECONDS)) status=0 word
+    shift 2
+    if ((left_s < 5)); then
+        rows+=("$(printf '%-28s not run: the 9 minutes are over' "$name")")
+        ((failures += 1))
+        return 1
+    fi
+    printf '\n==== %s\n' "$name"
+    timeout --kill-after=5 $((most_s < left_s ? most_s : left_s)) "$@" || status=$?
+    case $status in
+    0) word=ok ;;
+    124 | 137) word="FAILED: ran past its time" ;;
+    *) word="FAILED ($status)" ;;
+    esac
+    ((status == 0)) || ((failures += 1))
+    rows+=("$(printf '%-28s %-26s %4d s' "$name" "$word" $((SECONDS - begin)))")
+    return "$status"
+}
+
+wanted() { [[ ,$only, == *,$1,* ]]; }
+
+if [[ -z $build ]]; then
+    build=build/release
+    ensure_packages "${build_packages[@]}"
+    build_release || exit 1
+fi
+[[ ! -d $build/lib ]] || export LD_LIBRARY_PATH=$(realpath "$build/lib")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+[[ ! -e $build/zstd ]] || export PATH=$PATH:$(realpath "$build")
+export CUDA_ZSTD_POOL_BACKEND=cuda
+mapfile -t test_programs < <(gpu_test_programs "$build")
+((${#test_programs[@]})) || die "gpu_check: $build has no GPU test programs."
+
+run_gpu_tests() {
+    wanted tests || return 0
+    local program
+    for program in "${test_programs[@]}"; do
+        step "$(basename "$program")" 120 "$program" --gtest_brief=1
+    done
+}
+
+run_memcheck() {
+    wanted memcheck || return 0
+    local program sanitizer
+    sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+    if [[ -z $sanitizer ]]; then
+        rows+=("memcheck                     not run: no compute-sanitizer on this machine")
+        ((failures += 1))
+        return 1
+    fi
+    for program in "${test_programs[@]}"; do
+        CUDA_ZSTD_TEST_SIZE=reduced step "memcheck $(basename "$program")" 100 \
+            "$sanitizer" --tool memcheck --leak-check full --error-exitcode 9 "$program" --gtest_brief=1
+    done
+}
+
+run_benchmarks() {
+    wanted bench || return 0
+    local program name before=$failures
+    # The digest stands for every figure in the folder, so it goes first and comes back when all are there.
+    rm -f "$results/SOURCE"
+    while read -r program; do
+        name=$(benchmark_name "$program")
+        if [[ $mode == survey ]]; then
+            [[ -e build/survey/$name.done ]] && continue
+            CUDA_ZSTD_BENCH_SIZE=survey step "bench $name" 500 "$program" --csv "$results/$name.csv" &&
+                mkdir -p build/survey && touch "build/survey/$name.done"
+        else
+            step "bench $name" 120 "$program" --csv "$results/$name.csv"
+        fi
+    done < <(benchmark_programs "$build")
+    ((failures > before)) || tools/source_digest.sh >"$results/SOURCE"
+}
+
+# The corpus of this machine's own files, since a machine for measuring may have no network.
+run_main_job() {
+    wanted main || return 0
+    [[ -x $build/tools/pool_zstd/pool-zstd ]] || return 0
+    CUDA_ZSTD_CORPUS=${CUDA_ZSTD_CORPUS:-local} step "corpus" 60 tools/corpus.sh build/corpus || return 1
+    step "main job" 150 python3 tools/main_job.py --pool-zstd "$build/tools/pool_zstd/pool-zstd" --output build/compressed \
+        --csv "$results/main_job.csv" --folder build/corpus/files
+}
+
+# Runs the GPU tests with one seed after the other until the time is over.
+soak() {
+    local program
+    while ((SECONDS < limit_s - 60)); do
+        for program in "${test_programs[@]}"; do
+            CUDA_ZSTD_TEST_SEED=$seed timeout --kill-after=5 60 "$program" --gtest_brief=1 --gtest_shuffle \
+                --gtest_random_seed=$((seed % 99999)) >build/soak.log 2>&1 || {
+                tail -n 50 build/soak.log
+                die "soak: $(basename "$program") failed with seed $seed"
+            }
+        done
+        seed=$((seed + 1))
+    done
+    echo "soak: no failure; go on with --soak $seed"
+}
+
+case $mode in
+soak) soak; exit ;;
+survey) run_benchmarks ;;
+gate)
+    run_gpu_tests
+    run_benchmarks
+    run_main_job
+    run_memcheck
+    ;;
+esac
+
+printf '\n==== %s: %s, %d s\n' "$gpu" "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -n 1)" "$SECONDS"
+printf '%s\n' "${rows[@]}"
+((failures == 0))

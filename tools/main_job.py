@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The main job: compresses files with pool-zstd, decodes each result, compares it byte for byte, and prints what it took.
+
+The result is decoded by Debian's zstd program; where there is none, by libzstd's decoder, and the table says so.
+Exits with 1 when a file does not come back as it was, and with pool-zstd's own code when that fails.
+"""
+import argparse
+import collections
+import csv
+import ctypes
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+MIB = 1 << 20
+PIECE_BYTES = 4 * MIB
+
+
+class Progress:
+    """A bar on standard error, where that is a terminal."""
+
+    def __init__(self, total_bytes: int):
+        self.total = max(total_bytes, 1)
+        self.shown = sys.stderr.isatty()
+
+    def show(self, what: str, done_bytes: int) -> None:
+        if not self.shown:
+            return
+        share = min(done_bytes / self.total, 1.0)
+        width = max(10, min(40, shutil.get_terminal_size().columns - 40))
+        bar = "#" * int(share * width)
+        sys.stderr.write(f"\r{what:<12} [{bar:<{width}}] {100 * share:3.0f} %\x1b[K")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self.shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def batches(files: list[pathlib.Path]) -> list[list[pathlib.Path]]:
+    """The files in groups in which no name occurs twice, since the results of a group share one folder."""
+    groups: list[list[pathlib.Path]] = []
+    seen: collections.Counter[str] = collections.Counter()
+    for file in files:
+        place = seen[file.name]
+        seen[file.name] += 1
+        if place == len(groups):
+            groups.append([])
+        groups[place].append(file)
+    return groups
+
+
+def compress(program: pathlib.Path, files: list[pathlib.Path], folder: pathlib.Path, chunk: str | None, progress: Progress,
+             done_bytes: int) -> tuple[dict, str]:
+    """Compresses the files into the folder. Returns pool-zstd's report, and what it printed of the pool."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    report_file = folder / ".report.json"
+    stats_file = folder / ".statistics"
+    command = [str(program), "-q", "-f", "-k", "--check", "--json", "--stats", "--output-dir-flat", str(folder)]
+    if chunk:
+        command += ["--chunk", chunk]
+    with open(report_file, "wb") as report, open(stats_file, "wb") as statistics:
+        process = subprocess.Popen(command + ["--"] + [str(file) for file in files], stdout=report, stderr=statistics)
+        while process.poll() is None:
+            finished = sum(file.stat().st_size for file in files if (folder / (file.name + ".zst")).exists())
+            progress.show("compressing", done_bytes + finished)
+            time.sleep(0.1 if progress.shown else 0.02)
+    said = stats_file.read_text(errors="replace")
+    if process.returncode != 0:
+        progress.clear()
+        sys.stderr.write(said)
+        print(f"main_job: {program.name} failed with exit code {process.returncode}", file=sys.stderr)
+        sys.exit(process.returncode if process.returncode > 0 else 1)
+    return json.loads(report_file.read_text()), said
+
+
+class Decoder:
+    """Debian's zstd program, or libzstd where that is missing."""
+
+    def __init__(self) -> None:
+        self.program = shutil.which("zstd")
+        self.library = None
+        if self.program is None:
+            try:
+                self.library = ctypes.CDLL("libzstd.so.1")
+            except OSError:
+                sys.exit("main_job: neither the zstd program nor libzstd.so.1 is here: nothing can check the results")
+
+    @property
+    def name(self) -> str:
+        return "zstd -d" if self.program else "libzstd's decoder (there is no zstd program here)"
+
+    def pieces(self, path: pathlib.Path):
+        if self.program:
+            with subprocess.Popen([self.program, "-d", "-q", "-c", str(path)], stdout=subprocess.PIPE) as process:
+                while piece := process.stdout.read(PIECE_BYTES):
+                    yield piece
+            if process.returncode != 0:
+                raise ValueError(f"zstd -d refuses it (exit code {process.returncode})")
+        else:
+            yield from self.library_pieces(path.read_bytes())
+
+    def library_pieces(self, packed: bytes):
+        class Buffer(ctypes.Structure):
+            _fields_ = [("data", ctypes.c_void_p), ("size", ctypes.c_size_t), ("at", ctypes.c_size_t)]
+
+        lib = self.library
+        lib.ZSTD_createDStream.restype = ctypes.c_void_p
+        lib.ZSTD_decompressStream.restype = ctypes.c_size_t
+        lib.ZSTD_decompressStream.argtypes = [ctypes.c_void_p, ctypes.POINTER(Buffer), ctypes.POINTER(Buffer)]
+        lib.ZSTD_freeDStream.argtypes = [ctypes.c_void_p]
+        lib.ZSTD_isError.argtypes = [ctypes.c_size_t]
+        stream = lib.ZSTD_createDStream()
+        source = Buffer(ctypes.cast(ctypes.c_char_p(packed), ctypes.c_void_p), len(packed), 0)
+        space = ctypes.create_string_buffer(PIECE_BYTES)
+        wanted = 1
+        try:
+            while True:
+                target = Buffer(ctypes.cast(space, ctypes.c_void_p), PIECE_BYTES, 0)
+                wanted = lib.ZSTD_decompressStream(stream, ctypes.byref(target), ctypes.byref(source))
+                if lib.ZSTD_isError(wanted):
+                    raise ValueError("libzstd refuses it")
+                if target.at:
+                    yield space.raw[:target.at]
+                elif source.at == source.size:
+                    break
+        finally:
+            lib.ZSTD_freeDStream(stream)
+        if wanted != 0:
+            raise ValueError("it ends in the middle of a frame")
+
+
+def difference(original: pathlib.Path, packed: pathlib.Path, decoder: Decoder) -> str | None:
+    """What is wrong with the decoded file, or None where it is the original byte for byte."""
+    position = 0
+    try:
+        with open(original, "rb") as file:
+            for piece in decoder.pieces(packed):
+                if file.read(len(piece)) != piece:
+                    return f"differs within the {len(piece)} bytes from {position} on"
+                position += len(piece)
+            if file.read(1):
+                return f"ends after {position} bytes, the original does not"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def lz4_bytes(files: list[pathlib.Path], chunk_bytes: int, progress: Progress) -> int | None:
+    """What LZ4_compress_fast(1) makes of the same chunks, each stored where it would grow; None without liblz4."""
+    try:
+        library = ctypes.CDLL("liblz4.so.1")
+    except OSError:
+        return None
+    space = ctypes.create_string_buffer(library.LZ4_compressBound(chunk_bytes))
+    total = done = 0
+    for path in files:
+        with open(path, "rb") as file:
+            while chunk := file.read(chunk_bytes):
+                total += min(library.LZ4_compress_fast(chunk, space, len(chunk), len(space), 1), len(chunk))
+                done += len(chunk)
+                progress.show("LZ4", done)
+    return total
+
+
+def print_table(rows: list[list[str]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for number, row in enumerate(rows):
+        cells = [cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))]
+        print("  ".join(cells).rstrip())
+        if number == 0 or number == len(rows) - 2:
+            print("-" * (sum(widths) + 2 * (len(widths) - 1)))
