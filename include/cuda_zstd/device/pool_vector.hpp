@@ -9,14 +9,14 @@
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/env/environment.hpp"
 
-#include <cstddef>
 #include <cstdint>
 
 namespace cuda_zstd {
 
 /// Every lane of a warp of `Env`.
 template <class Env>
-inline constexpr LaneMask whole_warp = Env::warp_lanes >= 32 ? ~LaneMask{0} : (LaneMask{1} << (Env::warp_lanes % 32)) - 1;
+inline constexpr LaneMask whole_warp = Env::warp_lanes >= 32 ? ~LaneMask{0}
+                                                             : (LaneMask{1} << (Env::warp_lanes % 32)) - 1;
 
 /// A growable list of `T` in blocks of a pool: append at the end, walk forwards block by block, consume backwards.
 ///
@@ -27,8 +27,8 @@ inline constexpr LaneMask whole_warp = Env::warp_lanes >= 32 ? ~LaneMask{0} : (L
 template <class T, class Env, class Pool>
 class PoolVector {
 public:
-    static constexpr std::size_t smallest_block_bytes = 256;
-    static constexpr std::size_t largest_block_bytes = 16384;
+    static constexpr std::uint32_t smallest_block_bytes = 256;
+    static constexpr std::uint32_t largest_block_bytes = 16384;
 
     /// The head of a block; its elements follow. 32 bytes, so that elements keep the pool's 16-byte alignment.
     struct alignas(16) Block {
@@ -44,7 +44,7 @@ public:
 
     CUDA_ZSTD_INLINE std::uint32_t size() const { return size_; }
     /// Bytes of the blocks held now.
-    CUDA_ZSTD_INLINE std::size_t held_bytes() const { return held_bytes_; }
+    CUDA_ZSTD_INLINE std::uint32_t held_bytes() const { return held_bytes_; }
 
     /// Appends one element. False, with the list unchanged, when the pool gave no block.
     /// Other lanes may read the element after a `sync` of the environment.
@@ -69,13 +69,14 @@ public:
         if (last_ == nullptr) return;
         Block* const gone = last_;
         Block* const previous = gone->previous;
-        held_bytes_ -= gone->bytes;
+        held_bytes_ -= held_last_bytes_;
         size_ -= last_count_;
         last_ = previous;
         if (previous == nullptr) {
             first_ = nullptr;
-            last_count_ = last_capacity_ = 0;
+            last_count_ = last_capacity_ = held_last_bytes_ = 0;
         } else {
+            held_last_bytes_ = previous->bytes;
             last_count_ = last_capacity_ = previous->capacity;
         }
         env.sync(whole_warp<Env>);
@@ -84,41 +85,49 @@ public:
 
     /// Frees every block.
     CUDA_ZSTD_HD void clear(Env& env, Pool& pool) {
-        while (last_ != nullptr) drop_last_block(env, pool);
+        while (last_ != nullptr)
+            drop_last_block(env, pool);
     }
 
 private:
-    CUDA_ZSTD_RARE bool grow(Env& env, Pool& pool) {
-        std::size_t bytes = smallest_block_bytes;
-        if (last_ != nullptr) {
-            bytes = 2 * static_cast<std::size_t>(last_->bytes);
-            if (bytes > largest_block_bytes) bytes = largest_block_bytes;
-        }
-        auto* const block = static_cast<Block*>(pool.allocate_warp(env, bytes));
+    CUDA_ZSTD_INLINE bool grow(Env& env, Pool& pool) {
+        std::uint32_t bytes = smallest_block_bytes;
+        if (last_ != nullptr) bytes = held_last_bytes_ < largest_block_bytes ? 2 * held_last_bytes_ : held_last_bytes_;
+        Block* const block = append_block(env, pool, last_, bytes);
         if (block == nullptr) return false;
-        const auto capacity = static_cast<std::uint32_t>((bytes - sizeof(Block)) / sizeof(T));
-        if (env.lane() == 0) {
-            block->previous = last_;
-            block->next = nullptr;
-            block->capacity = capacity;
-            block->bytes = static_cast<std::uint32_t>(bytes);
-            if (last_ != nullptr) last_->next = block;
-        }
-        env.sync(whole_warp<Env>);
         if (first_ == nullptr) first_ = block;
         last_ = block;
         last_count_ = 0;
-        last_capacity_ = capacity;
+        last_capacity_ = capacity_of(bytes);
+        held_last_bytes_ = bytes;
         held_bytes_ += bytes;
         return true;
+    }
+    // Static, so that the list's own members may stay in registers.
+    CUDA_ZSTD_RARE static Block* append_block(Env& env, Pool& pool, Block* last, std::uint32_t bytes) {
+        auto* const block = static_cast<Block*>(pool.allocate_warp(env, bytes));
+        if (block == nullptr) return nullptr;
+        if (env.lane() == 0) {
+            block->previous = last;
+            block->next = nullptr;
+            block->capacity = capacity_of(bytes);
+            block->bytes = bytes;
+            if (last != nullptr) last->next = block;
+        }
+        env.sync(whole_warp<Env>);
+        return block;
+    }
+    static constexpr CUDA_ZSTD_HD std::uint32_t capacity_of(std::uint32_t bytes) {
+        return static_cast<std::uint32_t>((bytes - sizeof(Block)) / sizeof(T));
     }
 
     Block* first_ = nullptr;
     Block* last_ = nullptr;
     std::uint32_t last_count_ = 0;
     std::uint32_t last_capacity_ = 0;
+    std::uint32_t held_last_bytes_ = 0;
     std::uint32_t size_ = 0;
-    std::size_t held_bytes_ = 0;
+    std::uint32_t held_bytes_ = 0;
 };
 
 } // namespace cuda_zstd
