@@ -129,7 +129,8 @@ class Decoder:
                     raise ValueError("libzstd refuses it")
                 if target.at:
                     yield space.raw[:target.at]
-                elif source.at == source.size:
+                # After the last frame another call would begin a new one; with nothing left to read or to write, one is cut off.
+                if source.at == source.size and (wanted == 0 or not target.at):
                     break
         finally:
             lib.ZSTD_freeDStream(stream)
@@ -177,3 +178,100 @@ def print_table(rows: list[list[str]]) -> None:
         print("  ".join(cells).rstrip())
         if number == 0 or number == len(rows) - 2:
             print("-" * (sum(widths) + 2 * (len(widths) - 1)))
+
+
+def worst_case_bytes(size: int, chunk: int) -> int:
+    """What a kernel that cannot allocate reserves: for each chunk, chunk / 4 sequences of 8 bytes and ZSTD_compressBound."""
+    def bound(length: int) -> int:
+        return length + (length >> 8) + (((128 << 10) - length) >> 11 if length < 128 << 10 else 0)
+
+    whole, rest = divmod(size, chunk)
+    return whole * (chunk // 4 * 8 + bound(chunk)) + (rest // 4 * 8 + bound(rest) if rest else 0)
+
+
+def ratio(over: float, under: float) -> str:
+    return f"{over / under:.3f}" if under else "-"
+
+
+def file_row(name: str, size: int, packed: int, seconds: float, peak: int, worst: int) -> list[str]:
+    return [name, f"{size:,}", ratio(size, packed), f"{size / seconds / MIB:,.0f}" if seconds > 0 else "-",
+            f"{peak / MIB:,.2f}", f"{worst / MIB:,.2f}", ratio(peak, worst)]
+
+
+def write_csv(path: pathlib.Path, subject: str, cases: list[tuple[str, int, int, float, int, int]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["subject", "case", "metric", "unit", "value"])
+        for name, size, packed, seconds, peak, worst in cases:
+            rows.writerow([subject, name, "ratio", "", ratio(size, packed)])
+            rows.writerow([subject, name, "speed", "MiB/s", f"{size / seconds / MIB:.1f}" if seconds > 0 else ""])
+            rows.writerow([subject, name, "peak_scratch", "bytes", peak])
+            rows.writerow([subject, name, "worst_case", "bytes", worst])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pool-zstd", type=pathlib.Path, required=True, metavar="PROGRAM")
+    parser.add_argument("--output", type=pathlib.Path, required=True, metavar="FOLDER", help="where the results go")
+    parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--chunk", metavar="SIZE", help="passed on to pool-zstd")
+    parser.add_argument("--folder", type=pathlib.Path, help="do every file in this folder")
+    parser.add_argument("files", nargs="*", type=pathlib.Path)
+    arguments = parser.parse_args()
+    files = list(arguments.files)
+    if arguments.folder:
+        files += sorted(file for file in arguments.folder.iterdir() if file.is_file())
+    if not files:
+        parser.error("no files")
+
+    sizes = {file: file.stat().st_size for file in files}
+    total_bytes = sum(sizes.values())
+    progress = Progress(total_bytes)
+    decoder = Decoder()
+    reports, statistics, cases, wrong = [], [], [], {}
+    compressed_bytes = checked_bytes = 0
+    for number, group in enumerate(batches(files)):
+        folder = arguments.output / str(number)
+        report, said = compress(arguments.pool_zstd, group, folder, arguments.chunk, progress, compressed_bytes)
+        reports.append(report)
+        statistics.append(said)
+        compressed_bytes += sum(sizes[file] for file in group)
+        for file, entry in zip(group, report["files"], strict=True):
+            packed = folder / (file.name + ".zst")
+            progress.show("checking", checked_bytes)
+            problem = difference(file, packed, decoder)
+            if problem:
+                wrong[file] = problem
+            checked_bytes += sizes[file]
+            worst = worst_case_bytes(sizes[file], report["chunk_bytes"])
+            cases.append((file.name, sizes[file], packed.stat().st_size, entry["seconds"], entry["peak_scratch_bytes"], worst))
+    chunk_bytes = reports[0]["chunk_bytes"]
+    lz4 = lz4_bytes(files, chunk_bytes, progress)
+    progress.clear()
+
+    packed_bytes = sum(case[2] for case in cases)
+    # Files are done one after the other, so the whole needs what the hungriest file needs.
+    seconds, peak, worst = sum(case[3] for case in cases), max(case[4] for case in cases), sum(case[5] for case in cases)
+    whole = ("all", total_bytes, packed_bytes, seconds, peak, worst)
+    print(f"Backend: {reports[0]['backend']}; chunks of {chunk_bytes >> 10} KiB\n")
+    print_table([["file", "bytes", "ratio", "MB/s", "peak MB", "worst case MB", "peak/worst"],
+                 *[file_row(*case) for case in cases], file_row(*whole)])
+    print("\nMB is 2^20 bytes. Peak: the most that kernels held of the pool at a time. Worst case: what they would have\n"
+          "reserved for every chunk if they could not allocate.")
+    print("\n" + "\n".join(said.strip() for said in statistics if said.strip()))
+    print(f"\nRatio over all files: {ratio(total_bytes, packed_bytes)}; LZ4_compress_fast(1) on the same chunks: "
+          f"{ratio(total_bytes, lz4) if lz4 else 'not known, there is no liblz4'}")
+    if arguments.csv:
+        write_csv(arguments.csv, "pool-zstd", cases + [whole])
+        if lz4:
+            with open(arguments.csv, "a", newline="") as file:
+                csv.writer(file).writerow(["LZ4_compress_fast(1)", "all", "ratio", "", ratio(total_bytes, lz4)])
+    for file, problem in wrong.items():
+        print(f"MISMATCH: {file}: {problem}", file=sys.stderr)
+    print(f"{len(files)} files, decoded with {decoder.name}: {len(wrong)} mismatches")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
