@@ -49,8 +49,6 @@ CUDA_ZSTD_INLINE constexpr bool is_power_of_two(T value) {
 }
 
 /// The `count` lowest bits set; `count` at most 32.
-CUDA_ZSTD_INLINE constexpr std::uint32_t low_bits(unsigned count) {
-    return count >= 32 ? ~0u : (1u << count) - 1u;
-}
+CUDA_ZSTD_INLINE constexpr std::uint32_t low_bits(unsigned count) { return count >= 32 ? ~0u : (1u << count) - 1u; }
 
 } // namespace cuda_zstd

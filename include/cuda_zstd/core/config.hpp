@@ -7,7 +7,7 @@
 #define CUDA_ZSTD_POOL_VERSION_MINOR 1
 #define CUDA_ZSTD_POOL_VERSION_PATCH 0
 /// The version of the headers as one number: major * 10000 + minor * 100 + patch.
-#define CUDA_ZSTD_POOL_VERSION                                                                               \
+#define CUDA_ZSTD_POOL_VERSION                                                                                         \
     (CUDA_ZSTD_POOL_VERSION_MAJOR * 10000 + CUDA_ZSTD_POOL_VERSION_MINOR * 100 + CUDA_ZSTD_POOL_VERSION_PATCH)
 
 #if defined(__CUDACC__)

@@ -3,8 +3,8 @@
 //
 // Invariant: a size up to 32 KiB has exactly one class, the smallest whose slot holds it. Slots are multiples of
 // 16 B: steps of 16 B to 128 B, then four steps a doubling, so that at most a fifth of a slot above 128 B is
-// wasted. The geometry is that of jemalloc and of most allocators since; sizes are computed, not looked up, since a table would
-// cost a kernel a load.
+// wasted. The geometry is that of jemalloc and of most allocators since; sizes are computed, not looked up, since a
+// table would cost a kernel a load.
 #pragma once
 
 #include "cuda_zstd/core/bits.hpp"
@@ -42,7 +42,8 @@ CUDA_ZSTD_INLINE constexpr std::uint32_t slot_bytes_of(unsigned size_class) {
 /// 32 KiB). Slabs start at a page, so a slot is aligned when its size is a multiple.
 CUDA_ZSTD_INLINE constexpr unsigned aligned_size_class_of(std::uint32_t bytes, std::uint32_t alignment) {
     unsigned size_class = size_class_of(round_up(bytes, alignment));
-    while (slot_bytes_of(size_class) % alignment != 0) ++size_class;
+    while (slot_bytes_of(size_class) % alignment != 0)
+        ++size_class;
     return size_class;
 }
 

@@ -46,6 +46,11 @@ public:
     void store(atom<T>& a, T value, Order order) const noexcept {
         std::atomic_ref<T>(a.value).store(value, standard(order));
     }
+    /// A store that other processors of the system, the host's among them, may wait for: release, at system scope.
+    template <class T>
+    void store_for_host(atom<T>& a, T value) const noexcept {
+        store(a, value, Order::release);
+    }
     template <class T>
     T exchange(atom<T>& a, T value, Order order) const noexcept {
         return std::atomic_ref<T>(a.value).exchange(value, standard(order));
@@ -53,7 +58,8 @@ public:
     /// On failure `expected` receives the value found.
     template <class T>
     bool compare_exchange(atom<T>& a, T& expected, T desired, Order order) const noexcept {
-        return std::atomic_ref<T>(a.value).compare_exchange_strong(expected, desired, standard(order), load_half(order));
+        return std::atomic_ref<T>(a.value).compare_exchange_strong(expected, desired, standard(order),
+                                                                   load_half(order));
     }
     template <class T>
     T fetch_add(atom<T>& a, T value, Order order) const noexcept {
@@ -82,15 +88,20 @@ public:
 private:
     static constexpr std::memory_order standard(Order order) noexcept {
         switch (order) {
-        case Order::relaxed: return std::memory_order_relaxed;
-        case Order::acquire: return std::memory_order_acquire;
-        case Order::release: return std::memory_order_release;
-        case Order::acq_rel: return std::memory_order_acq_rel;
+        case Order::relaxed:
+            return std::memory_order_relaxed;
+        case Order::acquire:
+            return std::memory_order_acquire;
+        case Order::release:
+            return std::memory_order_release;
+        case Order::acq_rel:
+            return std::memory_order_acq_rel;
         }
         return std::memory_order_acq_rel;
     }
     static constexpr std::memory_order load_half(Order order) noexcept {
-        return order == Order::acquire || order == Order::acq_rel ? std::memory_order_acquire : std::memory_order_relaxed;
+        return order == Order::acquire || order == Order::acq_rel ? std::memory_order_acquire
+                                                                  : std::memory_order_relaxed;
     }
 
     unsigned processor_ = 0;

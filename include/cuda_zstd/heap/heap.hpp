@@ -5,7 +5,8 @@
 // blocks never overlap. The heap is a view: pointers into one arena, copied by value, owning nothing.
 //
 // Cost of the common case, for a group of lanes of one warp that want one size class: one load (cursor), one atomic for
-// the group (credits), one atomic a lane (its bit). Free: one load and one atomic a lane, one atomic a slab for the group.
+// the group (credits), one atomic a lane (its bit). Free: one load and one atomic a lane, one atomic a slab for the
+// group.
 //
 // Ordering: what a thread did to a block before it freed it is visible to whoever gets those bytes next.
 #pragma once
@@ -68,11 +69,12 @@ public:
         return heap;
     }
 
-    /// One block of at least `bytes` for each calling lane, aligned to `alignment` (a power of two up to 64 KiB), or
-    /// null with the reason in `status`. Any lanes may call together, each with its own size.
-    CUDA_ZSTD_HD void* allocate(Env& env, std::size_t bytes, std::uint32_t alignment, Status& status) const {
+    /// One block of at least `bytes` for each of the lanes `lanes`, which call together, each with its own size;
+    /// aligned to `alignment` (a power of two up to 64 KiB). Null comes with the reason in `status`.
+    CUDA_ZSTD_HD void* allocate(Env& env, LaneMask lanes, std::size_t bytes, std::uint32_t alignment,
+                                Status& status) const {
         const unsigned kind = kind_of(bytes, alignment);
-        const LaneMask group = env.match_any(env.converged(), kind);
+        const LaneMask group = env.match_any(lanes, kind);
         void* block = nullptr;
         if (kind < size_class_count) {
             block = allocate_slot(env, group, kind, status);
@@ -85,8 +87,9 @@ public:
         return block;
     }
 
-    /// Gives a block back. Null is ignored. Whatever is wrong with the pointer is returned and counted, and changes nothing.
-    CUDA_ZSTD_HD Status deallocate(Env& env, void* block) const {
+    /// Gives back one block for each of the lanes `lanes`, which call together. Null is ignored. Whatever is wrong with
+    /// a pointer is returned and counted, and changes nothing.
+    CUDA_ZSTD_HD Status deallocate(Env& env, LaneMask lanes, void* block) const {
         std::uint32_t slab = no_page;
         Status status = Status::ok;
         if (block != nullptr) {
@@ -104,7 +107,7 @@ public:
             if (status != Status::ok) note_bad_free(env, status);
         }
         // The bits are clear; now the credits, once for all lanes that freed into the same slab.
-        const LaneMask group = env.match_any(env.converged(), slab);
+        const LaneMask group = env.match_any(lanes, slab);
         if (slab != no_page) {
             env.sync(group); // the other lanes' cleared bits come before the credits that the first lane adds
             if (env.lane() == lowest_bit(group)) supply_.add_credits(env, slab, popcount(group));

@@ -27,7 +27,7 @@ inline constexpr std::uint32_t cursor_stride_bytes = 32;
 /// The shape of a heap: counts and offsets, all from the arena's size and the number of processors.
 struct HeapLayout {
     std::uint32_t page_count = 0;
-    std::uint32_t cursor_shards = 1;  ///< cursors of each size class
+    std::uint32_t cursor_shards = 1;   ///< cursors of each size class
     std::uint32_t slab_log2_pages = 0; ///< the largest slab of this heap
     // Offsets from the arena's start, in bytes.
     std::size_t control_offset = 0;
@@ -59,7 +59,8 @@ inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned proces
     const std::size_t shard_bytes = std::size_t{64} << 20;
     std::size_t shards = arena_bytes / shard_bytes;
     shards = shards < 1 ? 1 : shards;
-    layout.cursor_shards = static_cast<std::uint32_t>(shards < processors ? shards : (processors == 0 ? 1 : processors));
+    layout.cursor_shards =
+        static_cast<std::uint32_t>(shards < processors ? shards : (processors == 0 ? 1 : processors));
     // What all cursors together may hold back, were every class in use on every processor: half of the heap.
     const std::size_t share = arena_bytes / 2 / (std::size_t{size_class_count} * layout.cursor_shards);
     while (layout.slab_log2_pages < max_slab_log2_pages &&
@@ -74,8 +75,7 @@ inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned proces
             return here;
         };
         layout.control_offset = take(control_bytes);
-        layout.cursors_offset =
-            take(std::size_t{size_class_count} * (layout.cursor_shards + 1) * cursor_stride_bytes);
+        layout.cursors_offset = take(std::size_t{size_class_count} * (layout.cursor_shards + 1) * cursor_stride_bytes);
         layout.slab_words_offset = take(pages * sizeof(std::uint64_t));
         layout.next_offset = take(pages * sizeof(std::uint32_t));
         layout.page_entries_offset = take(pages * sizeof(std::uint32_t));

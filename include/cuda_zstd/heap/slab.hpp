@@ -42,13 +42,11 @@ struct SlabWord {
     CUDA_ZSTD_INLINE std::uint32_t pages() const { return 1u << log2_pages(); }
     CUDA_ZSTD_INLINE std::int32_t credits() const { return static_cast<std::int32_t>(raw >> 32); }
     CUDA_ZSTD_INLINE std::uint32_t slots() const { return (page_bytes << log2_pages()) / slot_bytes_of(size_class()); }
-    CUDA_ZSTD_INLINE bool all_free() const {
-        return is_slab() && credits() == static_cast<std::int32_t>(slots());
-    }
+    CUDA_ZSTD_INLINE bool all_free() const { return is_slab() && credits() == static_cast<std::int32_t>(slots()); }
     /// What is left of a slab when its pages are given back: the next generation, nothing else.
     CUDA_ZSTD_INLINE SlabWord retired() const {
         const std::uint64_t next = (raw & low_mask) + (std::uint64_t{1} << generation_shift);
-        return {next & low_mask & ~((std::uint64_t{1} << generation_shift) - 1)};
+        return SlabWord{next & low_mask & ~((std::uint64_t{1} << generation_shift) - 1)};
     }
     /// What an addition to a retired word makes of it: a listed slab with all its credits.
     static CUDA_ZSTD_INLINE std::uint64_t birth(unsigned size_class, unsigned log2_pages) {
@@ -66,8 +64,8 @@ struct SlabGrant {
 };
 
 inline constexpr std::uint32_t no_slot = 0xffffffffu;
-/// Passes over a slab's bits after which a reservation is given back: each pass without a slot means that others took and
-/// freed slots behind the search.
+/// Passes over a slab's bits after which a reservation is given back: each pass without a slot means that others took
+/// and freed slots behind the search.
 inline constexpr unsigned slot_search_passes = 64;
 
 /// The bits of the slots, and the reservation of slots in one slab.
@@ -98,8 +96,7 @@ struct SlabMap {
 
     /// Takes the reserved slot nearest to `start`, cyclically. Cost: one atomic in a slab never freed into. Returns
     /// no_slot when the bounded search ran out; then the caller still owns one credit of the slab.
-    CUDA_ZSTD_HD std::uint32_t take_slot(Env& env, std::uint32_t slab, std::uint32_t slots,
-                                         std::uint32_t start) const {
+    CUDA_ZSTD_HD std::uint32_t take_slot(Env& env, std::uint32_t slab, std::uint32_t slots, std::uint32_t start) const {
         atom<std::uint32_t>* bits = slot_bits + static_cast<std::size_t>(slab) * slot_words_per_page;
         if (start >= slots) start %= slots;
         std::uint32_t word = start / 32u;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Where slots come from: cursors, lists of partly free slabs, new slabs, and empty slabs of other sizes.
 //
-// Invariant: a slab is in exactly one place: in one cursor, on its class's list, held by one thread, or unlisted because
-// it has no credits. Only a holder pushes, unlists or retires. Whoever makes an unlisted slab's credits positive, by
-// a free or by giving back what it had over-subtracted, tries to become its holder, so that no free slot is ever
-// out of reach.
+// Invariant: a slab is in exactly one place: in one cursor, on its class's list, held by one thread, or unlisted
+// because it has no credits. Only a holder pushes, unlists or retires. Whoever makes an unlisted slab's credits
+// positive, by a free or by giving back what it had over-subtracted, tries to become its holder, so that no free slot
+// is ever out of reach.
 //
 // Progress: lock-free, but for waiting on another warp's refill, which is bounded: after `refill_waits` looks a group
 // brings a slab of its own. Nothing here waits for a warp that has not started.
@@ -61,7 +61,7 @@ struct SlabSupply {
     }
     CUDA_ZSTD_INLINE SlabList<Env> list(unsigned size_class) const { return {&cell(size_class, cursor_shards), next}; }
     CUDA_ZSTD_INLINE SlabWord word(Env& env, std::uint32_t slab) const {
-        return {env.load(slabs.words[slab], Order::acquire)};
+        return SlabWord{env.load(slabs.words[slab], Order::acquire)};
     }
 
     /// Reserves up to `want` slots of the class for the calling lane, from this processor's cursor if it can. A count
@@ -115,29 +115,49 @@ struct SlabSupply {
     /// Retires every slab that is empty and in reach, so that its pages can serve any size. Online: it may run beside
     /// allocations and frees. Returns false when there was nothing to do, true when the caller should look again.
     CUDA_ZSTD_RARE bool reclaim(Env& env) const {
-        std::uint32_t seen = env.load(*epoch, Order::acquire);
-        const std::uint32_t mark = env.load(*became_empty, Order::acquire);
-        if ((seen & 1u) == 0) {
-            if (env.load(*reclaimed, Order::relaxed) == mark) return false;
-            if (env.compare_exchange(*epoch, seen, seen + 1u, Order::acq_rel)) {
-                env.store(*reclaimed, mark, Order::relaxed);
-                for (unsigned size_class = 0; size_class < size_class_count; ++size_class) {
-                    drain_cursors(env, size_class);
-                    drain_list(env, size_class);
-                }
-                env.fetch_add(*epoch, 1u, Order::release);
-                return true;
-            }
+        switch (begin_reclaim(env)) {
+        case Reclaim::idle:
+            return false;
+        case Reclaim::begun:
+            drain(env, 0, 1);
+            end_reclaim(env);
+            return true;
+        case Reclaim::busy:
+            break;
         }
         for (unsigned wait = 0; wait < refill_waits && (env.load(*epoch, Order::acquire) & 1u) != 0; ++wait)
             env.pause(wait);
         return true;
     }
 
+    enum class Reclaim : unsigned char { idle, begun, busy };
+
+    /// Becomes the one reclaimer (`begun`), unless no slab became empty since the last one (`idle`) or there is one.
+    CUDA_ZSTD_HD Reclaim begin_reclaim(Env& env) const {
+        std::uint32_t seen = env.load(*epoch, Order::acquire);
+        if ((seen & 1u) != 0) return Reclaim::busy;
+        const std::uint32_t mark = env.load(*became_empty, Order::acquire);
+        if (env.load(*reclaimed, Order::relaxed) == mark) return Reclaim::idle;
+        if (!env.compare_exchange(*epoch, seen, seen + 1u, Order::acq_rel)) return Reclaim::busy;
+        env.store(*reclaimed, mark, Order::relaxed);
+        return Reclaim::begun;
+    }
+
+    /// The share of one of `workers` in a reclaim that has begun: its cursors, then its lists.
+    CUDA_ZSTD_HD void drain(Env& env, unsigned worker, unsigned workers) const {
+        for (unsigned index = worker; index < size_class_count * cursor_shards; index += workers)
+            drain_cursor(env, cell(index % size_class_count, index / size_class_count));
+        for (unsigned size_class = worker; size_class < size_class_count; size_class += workers)
+            drain_list(env, list(size_class));
+    }
+
+    /// Ends the reclaim, after all workers are done.
+    CUDA_ZSTD_HD void end_reclaim(Env& env) const { env.fetch_add(*epoch, 1u, Order::release); }
+
 private:
     /// To be called when a slab was put where others can reach it. It may have become empty while it was held, and the
-    /// reclaimer that was told so may have passed its place already. Both change `epoch`, so one of the two sees the other:
-    /// either the reclaimer finds the slab, or this call sees it empty and asks for another reclaim.
+    /// reclaimer that was told so may have passed its place already. Both change `epoch`, so one of the two sees the
+    /// other: either the reclaimer finds the slab, or this call sees it empty and asks for another reclaim.
     CUDA_ZSTD_HD void published(Env& env, std::uint32_t slab) const {
         env.fetch_add(*epoch, 0u, Order::acq_rel);
         if (word(env, slab).all_free()) env.fetch_add(*became_empty, 1u, Order::release);
@@ -228,20 +248,16 @@ private:
         return {};
     }
 
-    CUDA_ZSTD_HD void drain_cursors(Env& env, unsigned size_class) const {
-        for (unsigned shard = 0; shard < cursor_shards; ++shard) {
-            atom<std::uint64_t>& cursor = cell(size_class, shard);
-            std::uint64_t seen = env.load(cursor, Order::acquire);
-            if (seen == 0 || (seen & refilling) != 0) continue;
-            const std::uint32_t slab = static_cast<std::uint32_t>(seen) - 1u;
-            if (word(env, slab).all_free() && env.compare_exchange(cursor, seen, std::uint64_t{0}, Order::acq_rel))
-                settle(env, slab);
-        }
+    CUDA_ZSTD_HD void drain_cursor(Env& env, atom<std::uint64_t>& cursor) const {
+        std::uint64_t seen = env.load(cursor, Order::acquire);
+        if (seen == 0 || (seen & refilling) != 0) return;
+        const std::uint32_t slab = static_cast<std::uint32_t>(seen) - 1u;
+        if (word(env, slab).all_free() && env.compare_exchange(cursor, seen, std::uint64_t{0}, Order::acq_rel))
+            settle(env, slab);
     }
 
     /// Takes the slabs off one at a time; those that are not empty are kept aside, linked, and go back together.
-    CUDA_ZSTD_HD void drain_list(Env& env, unsigned size_class) const {
-        const SlabList<Env> slab_list = list(size_class);
+    CUDA_ZSTD_HD void drain_list(Env& env, const SlabList<Env>& slab_list) const {
         std::uint32_t first = SlabList<Env>::empty;
         std::uint32_t last = first;
         for (;;) {

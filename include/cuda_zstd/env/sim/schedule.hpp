@@ -66,14 +66,17 @@ public:
 
     static constexpr unsigned no_lane = ~0u;
 
-    /// The lane that runs next, out of `ready` (never empty). `current` is the lane that can simply go on, or `no_lane`.
+    /// The lane that runs next, out of `ready` (never empty). `current` is the lane that can simply go on, or
+    /// `no_lane`.
     unsigned pick(std::span<const std::uint16_t> ready, unsigned current, std::uint64_t step) noexcept {
         switch (spec_.policy) {
         case Policy::random:
             if (stay_percent_ != 0 && current != no_lane && random_.below(100) < stay_percent_) return current;
             return ready[random_.below(static_cast<std::uint32_t>(ready.size()))];
-        case Policy::pct: return pick_by_priority(ready, current, step);
-        case Policy::bytes: return ready[byte_below(ready.size())];
+        case Policy::pct:
+            return pick_by_priority(ready, current, step);
+        case Policy::bytes:
+            return ready[byte_below(ready.size())];
         }
         return ready[0];
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The simulator: warps of lanes as fibers on one thread, of which a scheduler lets one go on at a time.
 //
-// Invariant: a lane gives the processor up only inside `step`, `arrive` and `converge`, which the environment calls before
-// each atomic access and in each collective; between two of them a lane runs alone, so memory is sequentially
+// Invariant: a lane gives the processor up only inside `step`, `arrive` and `converge`, which the environment calls
+// before each atomic access and in each collective; between two of them a lane runs alone, so memory is sequentially
 // consistent. A run ends when all lanes have returned, or with the first failure; the lanes that have
 // not returned then are dropped where they stand, without unwinding.
 #pragma once
@@ -139,8 +139,8 @@ private:
         return "w" + std::to_string(thread / shape_.warp_lanes) + ".l" + std::to_string(thread % shape_.warp_lanes);
     }
     void mix(Op op, std::uint64_t before, std::uint64_t after) noexcept {
-        digest_ = (digest_ ^ (current_ + (static_cast<std::uint64_t>(op) << 20) + before * 3 + after)) *
-                  0x9e3779b97f4a7c15u;
+        digest_ =
+            (digest_ ^ (current_ + (static_cast<std::uint64_t>(op) << 20) + before * 3 + after)) * 0x9e3779b97f4a7c15u;
         digest_ ^= digest_ >> 29;
     }
 

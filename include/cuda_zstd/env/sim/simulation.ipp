@@ -50,8 +50,8 @@ inline void Simulation::lane_returned() {
     const LaneMask bit = LaneMask{1} << (current_ % shape_.warp_lanes);
     for (const Rendezvous& rendezvous : warp.pending)
         if ((rendezvous.mask & bit) != 0)
-            stop(Verdict::misuse, lane_name(current_) + " returned while others of its warp wait for it in " +
-                                      name_of(rendezvous.op));
+            stop(Verdict::misuse,
+                 lane_name(current_) + " returned while others of its warp wait for it in " + name_of(rendezvous.op));
     warp.done |= bit;
     block(current_, State::done);
     if (++done_count_ == lanes_.size()) Fiber::switch_to(lanes_[current_].fiber, home_);
@@ -154,8 +154,8 @@ inline void Simulation::check_arrival(const Rendezvous& mine, unsigned lane, con
     for (const Rendezvous& other : warp.pending)
         if ((other.mask & bit) != 0 && (other.arrived & mine.mask) != 0 &&
             (other.op != mine.op || other.mask != mine.mask))
-            stop(Verdict::misuse, call() + " while lanes of the mask wait for it in another collective, " +
-                                      name_of(other.op));
+            stop(Verdict::misuse,
+                 call() + " while lanes of the mask wait for it in another collective, " + name_of(other.op));
 }
 
 inline std::uint64_t Simulation::arrive(Op op, LaneMask mask, std::uint64_t value, unsigned source, Site site) {
@@ -216,7 +216,9 @@ inline void Simulation::complete(Rendezvous rendezvous, unsigned warp) {
         for_each([&](unsigned i) { folded |= std::uint64_t{lanes[i].value != 0} << i; });
         for_each([&](unsigned i) { lanes[i].result = folded; });
         break;
-    case Op::shfl: for_each([&](unsigned i) { lanes[i].result = lanes[lanes[i].source].value; }); break;
+    case Op::shfl:
+        for_each([&](unsigned i) { lanes[i].result = lanes[lanes[i].source].value; });
+        break;
     case Op::warp_sum:
         for_each([&](unsigned i) { folded += lanes[i].value; });
         for_each([&](unsigned i) { lanes[i].result = static_cast<std::uint32_t>(folded); });
@@ -231,7 +233,9 @@ inline void Simulation::complete(Rendezvous rendezvous, unsigned warp) {
         for_each([&](unsigned i) { folded = std::max(folded, lanes[i].value); });
         for_each([&](unsigned i) { lanes[i].result = folded; });
         break;
-    default: for_each([&](unsigned i) { lanes[i].result = 0; }); break;
+    default:
+        for_each([&](unsigned i) { lanes[i].result = 0; });
+        break;
     }
     const unsigned first = warp * shape_.warp_lanes;
     for_each([&](unsigned i) {
@@ -245,10 +249,14 @@ inline std::string Simulation::where(unsigned thread) const {
     char mask[32];
     std::snprintf(mask, sizeof mask, "(mask %08x)", lane.mask);
     switch (lane.state) {
-    case State::ready: return text + (thread == current_ ? " runs" : " is ready");
-    case State::converging: return text + " is in converged at " + format_site(lane.site);
-    case State::waiting: return text + " waits in " + name_of(lane.op) + mask + " at " + format_site(lane.site);
-    case State::done: break;
+    case State::ready:
+        return text + (thread == current_ ? " runs" : " is ready");
+    case State::converging:
+        return text + " is in converged at " + format_site(lane.site);
+    case State::waiting:
+        return text + " waits in " + name_of(lane.op) + mask + " at " + format_site(lane.site);
+    case State::done:
+        break;
     }
     return text + " has returned";
 }

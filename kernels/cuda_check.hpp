@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+// Errors of launches, as exceptions.
+#pragma once
+
+#include "cuda_zstd/host/error.hpp"
+
+#include <cuda_runtime_api.h>
+
+#include <string>
+
+namespace cuda_zstd {
+
+/// Throws `cuda_error` naming the kernel when its launch was refused.
+inline void check_launch(const char* kernel) {
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess)
+        throw cuda_error(std::string("launch of ") + kernel + " failed: " + cudaGetErrorString(error));
+}
+
+} // namespace cuda_zstd

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+#include "cuda_zstd/device/device_pool.hpp"
+
+#include "cuda_zstd/host/backend.hpp"
+#include "cuda_zstd/host/error.hpp"
+#include "cuda_zstd/host/trace.hpp"
+#include "cuda_zstd_memory_pool.h"
+#include "kernels/heap_launch.hpp"
+
+#include <atomic>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <utility>
+
+namespace cuda_zstd {
+namespace {
+
+constexpr std::size_t min_arena_bytes = std::size_t{1} << 20;
+constexpr std::size_t arena_alignment_bytes = std::size_t{2} << 20;
+
+} // namespace
+
+/// What the pool needs between calls. Surveys share one work area and one report, so each waits for the one before.
+struct DevicePool::State {
+    MemoryPoolManager& manager;
+    Backend& backend;
+    cudaStream_t stream; ///< the arena's own
+    HeapArena heap{};
+    std::size_t arena_bytes = 0;
+    HeapReport* report = nullptr; ///< pinned
+    void* work = nullptr;
+    std::mutex mutex;
+    std::uint64_t sequence = 0; ///< of the last survey submitted
+    BackendEvent surveyed{};    ///< behind it
+
+    State(MemoryPoolManager& owner, std::size_t bytes, cudaStream_t on)
+        : manager(owner), backend(owner.backend()), stream(on), arena_bytes(bytes) {
+        try {
+            heap.base = manager.allocate_device_arena(arena_bytes, stream);
+            heap.layout = HeapLayout::for_arena(arena_bytes, backend.processors());
+            work = manager.allocate(survey_work_bytes(), stream);
+            report = new (backend.allocate_pinned(sizeof(HeapReport))) HeapReport{};
+            surveyed = backend.create_event();
+            launch_heap_setup(backend, stream, heap);
+            backend.record(surveyed, stream);
+        } catch (...) {
+            release();
+            throw;
+        }
+    }
+    ~State() { release(); }
+
+    void release() noexcept {
+        try {
+            if (surveyed.handle != nullptr) backend.synchronize(surveyed);
+            if (work != nullptr) manager.deallocate(work, stream);
+            if (heap.base != nullptr) manager.release_device_arena(heap.base, stream);
+        } catch (...) {
+            // A destructor has nobody to tell: the manager still lists the arena as live.
+        }
+        if (surveyed.handle != nullptr) backend.destroy_event(surveyed);
+        if (report != nullptr) backend.free_pinned(report);
+    }
+
+    /// Submits a survey behind all earlier ones. Returns its number.
+    std::uint64_t survey(cudaStream_t on) {
+        launch_survey(backend, on, heap, work, report, sequence + 1);
+        backend.record(surveyed, on);
+        return ++sequence;
+    }
+};
+
+DevicePool::DevicePool(MemoryPoolManager& manager, std::size_t bytes, cudaStream_t stream) {
+    if (bytes < min_arena_bytes)
+        throw configuration_error("a device pool of " + std::to_string(bytes) + " bytes is too small: at least " +
+                                  std::to_string(min_arena_bytes) + " bytes (1 MiB) are needed");
+    state_ = std::make_unique<State>(manager, round_up(bytes, arena_alignment_bytes), stream);
+}
+
+DevicePool::~DevicePool() = default;
+DevicePool::DevicePool(DevicePool&&) noexcept = default;
+DevicePool& DevicePool::operator=(DevicePool&&) noexcept = default;
+
+void DevicePool::compact(cudaStream_t stream) {
+    static const TraceName name("compact", TraceCategory::compact);
+    const TraceRange range(name, state_->arena_bytes);
+    const std::lock_guard lock(state_->mutex);
+    state_->backend.wait(stream, state_->surveyed);
+    launch_reclaim(state_->backend, stream, state_->heap);
+    state_->survey(stream);
+}
+
+HeapReport DevicePool::last_report() const {
+    const std::atomic_ref<std::uint64_t> sequence(state_->report->sequence);
+    const std::uint64_t before = sequence.load(std::memory_order_acquire);
+    if (before == 0) return {};
+    auto* const from = reinterpret_cast<std::uint64_t*>(state_->report);
+    std::uint64_t words[sizeof(HeapReport) / sizeof(std::uint64_t)];
+    for (std::size_t index = 0; index < std::size(words); ++index)
+        words[index] = std::atomic_ref(from[index]).load(std::memory_order_acquire);
+    if (sequence.load(std::memory_order_relaxed) != before) return {};
+    HeapReport copy;
+    std::memcpy(&copy, words, sizeof copy);
+    return copy;
+}
+
+HeapReport DevicePool::statistics(cudaStream_t stream) {
+    {
+        const std::lock_guard lock(state_->mutex);
+        state_->backend.wait(stream, state_->surveyed);
+        state_->survey(stream);
+    }
+    state_->backend.synchronize(stream);
+    return last_report();
+}
+
+std::size_t DevicePool::arena_bytes() const noexcept { return state_->arena_bytes; }
+const HeapLayout& DevicePool::layout() const noexcept { return state_->heap.layout; }
+void* DevicePool::arena() const noexcept { return state_->heap.base; }
+
+} // namespace cuda_zstd
