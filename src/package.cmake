@@ -15,9 +15,6 @@ install(TARGETS cuda_zstd_memory_pool EXPORT cuda_zstd_memory_pool_targets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-if(TARGET pool-zstd)
-    install(TARGETS pool-zstd RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-endif()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp" PATTERN "*.cuh")
 install(EXPORT cuda_zstd_memory_pool_targets NAMESPACE cuda_zstd:: DESTINATION ${package_folder})

@@ -56,29 +56,26 @@ def batches(files: list[pathlib.Path]) -> list[list[pathlib.Path]]:
     return groups
 
 
-def compress(program: pathlib.Path, files: list[pathlib.Path], folder: pathlib.Path, chunk: str | None, progress: Progress,
-             done_bytes: int) -> tuple[dict, str]:
-    """Compresses the files into the folder. Returns pool-zstd's report, and what it printed of the pool."""
+def compress(program: pathlib.Path, files: list[pathlib.Path], folder: pathlib.Path, options: list[str], progress: Progress,
+             done_bytes: int) -> dict:
+    """Compresses the files into the folder. Returns pool-zstd's report."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     report_file = folder / ".report.json"
-    stats_file = folder / ".statistics"
-    command = [str(program), "-q", "-f", "-k", "--check", "--json", "--stats", "--output-dir-flat", str(folder)]
-    if chunk:
-        command += ["--chunk", chunk]
-    with open(report_file, "wb") as report, open(stats_file, "wb") as statistics:
-        process = subprocess.Popen(command + ["--"] + [str(file) for file in files], stdout=report, stderr=statistics)
+    errors_file = folder / ".errors"
+    command = [str(program), "-q", "-f", "-k", "--check", "--json", "--output-dir-flat", str(folder), *options]
+    with open(report_file, "wb") as report, open(errors_file, "wb") as errors:
+        process = subprocess.Popen(command + ["--"] + [str(file) for file in files], stdout=report, stderr=errors)
         while process.poll() is None:
             finished = sum(file.stat().st_size for file in files if (folder / (file.name + ".zst")).exists())
             progress.show("compressing", done_bytes + finished)
             time.sleep(0.1 if progress.shown else 0.02)
-    said = stats_file.read_text(errors="replace")
+    sys.stderr.write(errors_file.read_text(errors="replace"))
     if process.returncode != 0:
         progress.clear()
-        sys.stderr.write(said)
         print(f"main_job: {program.name} failed with exit code {process.returncode}", file=sys.stderr)
         sys.exit(process.returncode if process.returncode > 0 else 1)
-    return json.loads(report_file.read_text()), said
+    return json.loads(report_file.read_text())
 
 
 class Decoder:
@@ -210,12 +207,29 @@ def write_csv(path: pathlib.Path, subject: str, cases: list[tuple[str, int, int,
             rows.writerow([subject, name, "worst_case", "bytes", worst])
 
 
+def print_pool(report: dict) -> None:
+    """The statistics of the device pool and of its manager at the end of a run."""
+    pool, total = report["pool"], report["total"]
+    print(f"\nDevice Pool Stats:\n"
+          f"  Heap:             {pool['heap_bytes'] / MIB:.1f} MB\n"
+          f"  Peak in use:      {pool['peak_page_bytes'] / MIB:.1f} MB (whole pages, chunks of a wave together)\n"
+          f"  Live at the end:  {pool['live_bytes']} bytes in {pool['live_blocks']} blocks\n"
+          f"  Failed requests:  {pool['failed_allocations']}\n"
+          f"  Wrong frees:      {pool['invalid_frees'] + pool['double_frees']}\n"
+          f"  Fragmentation:    {100 * pool['fragmentation']:.1f}%\n"
+          f"  Leaked:           {total['leaked_bytes']} bytes\n"
+          f"Chunks: {total['chunks']}, of which {total['chunks_stored']} stored because they do not compress, "
+          f"{total['chunks_stored_for_want_of_memory']} for want of memory")
+    if report.get("manager_statistics"):
+        print(report["manager_statistics"].strip())
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool-zstd", type=pathlib.Path, required=True, metavar="PROGRAM")
     parser.add_argument("--output", type=pathlib.Path, required=True, metavar="FOLDER", help="where the results go")
     parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="also write the figures there")
-    parser.add_argument("--chunk", metavar="SIZE", help="passed on to pool-zstd")
+    parser.add_argument("--option", action="append", default=[], metavar="OPTION", help="passed on to pool-zstd, as in --option=--pool=2G")
     parser.add_argument("--folder", type=pathlib.Path, help="do every file in this folder")
     parser.add_argument("files", nargs="*", type=pathlib.Path)
     arguments = parser.parse_args()
@@ -229,13 +243,12 @@ def main() -> int:
     total_bytes = sum(sizes.values())
     progress = Progress(total_bytes)
     decoder = Decoder()
-    reports, statistics, cases, wrong = [], [], [], {}
+    reports, cases, wrong = [], [], {}
     compressed_bytes = checked_bytes = 0
     for number, group in enumerate(batches(files)):
         folder = arguments.output / str(number)
-        report, said = compress(arguments.pool_zstd, group, folder, arguments.chunk, progress, compressed_bytes)
+        report = compress(arguments.pool_zstd, group, folder, arguments.option, progress, compressed_bytes)
         reports.append(report)
-        statistics.append(said)
         compressed_bytes += sum(sizes[file] for file in group)
         for file, entry in zip(group, report["files"], strict=True):
             packed = folder / (file.name + ".zst")
@@ -245,21 +258,21 @@ def main() -> int:
                 wrong[file] = problem
             checked_bytes += sizes[file]
             worst = worst_case_bytes(sizes[file], report["chunk_bytes"])
-            cases.append((file.name, sizes[file], packed.stat().st_size, entry["seconds"], entry["peak_scratch_bytes"], worst))
+            cases.append((file.name, sizes[file], packed.stat().st_size, entry["seconds"], entry["scratch_bytes"], worst))
     chunk_bytes = reports[0]["chunk_bytes"]
     lz4 = lz4_bytes(files, chunk_bytes, progress)
     progress.clear()
 
     packed_bytes = sum(case[2] for case in cases)
-    # Files are done one after the other, so the whole needs what the hungriest file needs.
-    seconds, peak, worst = sum(case[3] for case in cases), max(case[4] for case in cases), sum(case[5] for case in cases)
-    whole = ("all", total_bytes, packed_bytes, seconds, peak, worst)
-    print(f"Backend: {reports[0]['backend']}; chunks of {chunk_bytes >> 10} KiB\n")
-    print_table([["file", "bytes", "ratio", "MB/s", "peak MB", "worst case MB", "peak/worst"],
+    seconds = sum(report["total"]["seconds"] for report in reports)
+    whole = ("all", total_bytes, packed_bytes, seconds, sum(case[4] for case in cases), sum(case[5] for case in cases))
+    print(f"Backend: {reports[0]['backend']} ({reports[0]['device']}); chunks of {chunk_bytes >> 10} KiB\n")
+    print_table([["file", "bytes", "ratio", "MB/s", "scratch MB", "worst case MB", "share"],
                  *[file_row(*case) for case in cases], file_row(*whole)])
-    print("\nMB is 2^20 bytes. Peak: the most that kernels held of the pool at a time. Worst case: what they would have\n"
-          "reserved for every chunk if they could not allocate.")
-    print("\n" + "\n".join(said.strip() for said in statistics if said.strip()))
+    print("\nMB is 2^20 bytes. Scratch: what the kernels took from the pool, each chunk at its peak. Worst case: what would have\n"
+          "been reserved if kernels could not allocate, which is chunk / 4 sequences of 8 bytes and ZSTD_compressBound(chunk).")
+    for report in reports:
+        print_pool(report)
     print(f"\nRatio over all files: {ratio(total_bytes, packed_bytes)}; LZ4_compress_fast(1) on the same chunks: "
           f"{ratio(total_bytes, lz4) if lz4 else 'not known, there is no liblz4'}")
     if arguments.csv:
@@ -269,8 +282,11 @@ def main() -> int:
                 csv.writer(file).writerow(["LZ4_compress_fast(1)", "all", "ratio", "", ratio(total_bytes, lz4)])
     for file, problem in wrong.items():
         print(f"MISMATCH: {file}: {problem}", file=sys.stderr)
+    leaked = sum(report["total"]["leaked_bytes"] + report["pool"]["live_bytes"] for report in reports)
+    if leaked:
+        print(f"LEAK: {leaked} bytes of the pool were never given back", file=sys.stderr)
     print(f"{len(files)} files, decoded with {decoder.name}: {len(wrong)} mismatches")
-    return 1 if wrong else 0
+    return 1 if wrong or leaked else 0
 
 
 if __name__ == "__main__":
