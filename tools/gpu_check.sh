@@ -122,6 +122,7 @@ run_main_job() {
     CUDA_ZSTD_CORPUS=${CUDA_ZSTD_CORPUS:-local} step "corpus" 60 tools/corpus.sh build/corpus || return 1
     step "main job" 150 python3 tools/main_job.py --pool-zstd "$build/tools/pool_zstd/pool-zstd" --output build/compressed \
         --csv "$results/main_job.csv" --folder build/corpus/files
+    step "1 GiB in flight" 120 tools/in_flight.sh "$build/tools/pool_zstd/pool-zstd" build/corpus/files "$results/in_flight.csv"
 }
 
 # Runs the GPU tests with one seed after the other until the time is over.

@@ -230,6 +230,7 @@ def main() -> int:
     parser.add_argument("--output", type=pathlib.Path, required=True, metavar="FOLDER", help="where the results go")
     parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--option", action="append", default=[], metavar="OPTION", help="passed on to pool-zstd, as in --option=--pool=2G")
+    parser.add_argument("--fits", action="store_true", help="fail where the pool was too small for a chunk")
     parser.add_argument("--folder", type=pathlib.Path, help="do every file in this folder")
     parser.add_argument("files", nargs="*", type=pathlib.Path)
     arguments = parser.parse_args()
@@ -285,8 +286,11 @@ def main() -> int:
     leaked = sum(report["total"]["leaked_bytes"] + report["pool"]["live_bytes"] for report in reports)
     if leaked:
         print(f"LEAK: {leaked} bytes of the pool were never given back", file=sys.stderr)
+    short = sum(report["total"]["chunks_stored_for_want_of_memory"] for report in reports) if arguments.fits else 0
+    if short:
+        print(f"SHORTAGE: the pool had no memory for {short} chunks", file=sys.stderr)
     print(f"{len(files)} files, decoded with {decoder.name}: {len(wrong)} mismatches")
-    return 1 if wrong or leaked else 0
+    return 1 if wrong or leaked or short else 0
 
 
 if __name__ == "__main__":
