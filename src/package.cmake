@@ -1,20 +1,11 @@
 # SPDX-License-Identifier: MIT
-# Installs the library as the CMake package cuda_zstd_memory_pool, with the target cuda_zstd::memory_pool.
+# Installs the headers and the CMake package cuda_zstd_memory_pool with the target cuda_zstd::memory_pool; the library
+# itself is installed, into the export set, where it is defined.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/cuda_zstd_memory_pool)
 
-set_target_properties(cuda_zstd_memory_pool PROPERTIES
-    EXPORT_NAME memory_pool
-    VERSION ${PROJECT_VERSION}
-    SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
-
-install(TARGETS cuda_zstd_memory_pool EXPORT cuda_zstd_memory_pool_targets
-        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
-        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
-        RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
-        INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp" PATTERN "*.cuh")
 install(EXPORT cuda_zstd_memory_pool_targets NAMESPACE cuda_zstd:: DESTINATION ${package_folder})
