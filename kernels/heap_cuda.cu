@@ -24,16 +24,7 @@ struct SurveyPart {
 
 __global__ void setup_kernel(HeapArena heap) {
     cuda_env env;
-    const PageMap<cuda_env> pages = Heap<cuda_env>::over(heap.base, heap.layout).supply().pages;
-    const std::uint32_t word = blockIdx.x * blockDim.x + threadIdx.x;
-    if (word < heap.layout.page_words()) {
-        const std::uint32_t left = heap.layout.page_count - word * 32u;
-        env.store(pages.bits[word], low_bits(left < 32u ? left : 32u), Order::relaxed);
-    }
-    if (word == 0) {
-        env.store(*pages.free_count, heap.layout.page_count, Order::relaxed);
-        env.store(*pages.least_free, heap.layout.page_count, Order::relaxed);
-    }
+    format_heap(env, heap.base, heap.layout, blockIdx.x * blockDim.x + threadIdx.x, gridDim.x * blockDim.x);
 }
 
 /// One block: its threads share out the cursors and the lists.

@@ -4,21 +4,12 @@
 #include "cuda_zstd/heap/publish.hpp"
 #include "kernels/heap_launch.hpp"
 
-#include <atomic>
-
 namespace cuda_zstd::detail {
 
 void setup_on_host(Backend& backend, cudaStream_t stream, const HeapArena& heap) {
     backend.run_blocks(stream, 1, [heap](unsigned, unsigned) {
         solo_env env;
-        const Heap<solo_env> view = Heap<solo_env>::over(heap.base, heap.layout);
-        const PageMap<solo_env>& pages = view.supply().pages;
-        for (std::uint32_t word = 0; word < heap.layout.page_words(); ++word) {
-            const std::uint32_t left = heap.layout.page_count - word * 32u;
-            env.store(pages.bits[word], low_bits(left < 32u ? left : 32u), Order::relaxed);
-        }
-        env.store(*pages.free_count, heap.layout.page_count, Order::relaxed);
-        env.store(*pages.least_free, heap.layout.page_count, Order::release);
+        format_heap(env, heap.base, heap.layout, 0, 1);
     });
 }
 

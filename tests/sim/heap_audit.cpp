@@ -87,9 +87,10 @@ std::string audit_at_rest(char* arena, const HeapLayout& layout, const Ledger& l
             continue;
         }
         if (!word.is_slab()) {
-            if ((view.entries[page] & page_entry::kind_mask) != page_entry::run)
+            const PageEntry entry{view.entries[page]};
+            if (!entry.is_run())
                 return of_page("a page is neither free nor in use", page);
-            const std::uint32_t count = view.entries[page] & page_entry::value_mask;
+            const std::uint32_t count = entry.run_pages();
             const auto block = ledger.live().find(offset);
             if (block == ledger.live().end() || (block->second + page_bytes - 1) >> page_shift != count)
                 return of_page("a run of pages is nobody's", page);
@@ -107,7 +108,7 @@ std::string audit_at_rest(char* arena, const HeapLayout& layout, const Ledger& l
                    std::to_string(reaches[page]) + " times, credits " + std::to_string(word.credits());
         if (!word.listed() && word.credits() != 0) return of_page("a slab with credits is out of reach", page);
         for (std::uint32_t i = 0; i < word.pages(); ++i)
-            if (view.entries[page + i] != (page_entry::slab | page) || view.page_free(page + i))
+            if (view.entries[page + i] != PageEntry::of_slab(word.size_class(), word.log2_pages(), i).raw || view.page_free(page + i))
                 return of_page("a page of a slab does not say so", page + i);
         for (std::uint32_t slot = 0; slot < slots; ++slot) {
             const bool live = ledger.live().count(offset + std::size_t{slot} * slot_bytes_of(word.size_class())) != 0;

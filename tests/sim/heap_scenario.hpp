@@ -67,12 +67,8 @@ public:
         clear(layout.next_offset, scenario.pages * sizeof(std::uint32_t));
         clear(layout.page_entries_offset, scenario.pages * sizeof(std::uint32_t));
         clear(layout.slot_bits_offset, std::size_t{scenario.pages} * slot_words_per_page * sizeof(std::uint32_t));
-        auto* const bits = reinterpret_cast<std::uint32_t*>(base() + layout.page_bits_offset);
-        for (std::uint32_t word = 0; word < layout.page_words(); ++word)
-            bits[word] = low_bits(scenario.pages - word * 32);
-        const auto heap = Heap<solo_env>::over(base(), layout);
-        heap.control(ControlCell::free_pages).value = scenario.pages;
-        heap.control(ControlCell::least_free_pages).value = scenario.pages;
+        solo_env env;
+        format_heap(env, base(), layout, 0, 1);
         return layout;
     }
 

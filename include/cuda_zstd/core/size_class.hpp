@@ -30,13 +30,34 @@ CUDA_ZSTD_INLINE constexpr unsigned size_class_of(std::uint32_t bytes) {
     return 8u + (exponent - 7u) * 4u + quarter;
 }
 
-/// Bytes of a slot of the class.
-CUDA_ZSTD_INLINE constexpr std::uint32_t slot_bytes_of(unsigned size_class) {
-    if (size_class < 8) return (size_class + 1u) * 16u;
-    const unsigned exponent = 7u + (size_class - 8u) / 4u;
-    const unsigned quarter = (size_class - 8u) % 4u;
-    return (1u << exponent) + ((quarter + 1u) << (exponent - 2u));
+/// floor(dividend / divisor) for a dividend below 2^18 and a divisor of 1 to 8. Exact: the quotient of (dividend + 1/2)
+/// is at least 1/16 from any integer, and the single-precision error below 2^-5.
+CUDA_ZSTD_INLINE std::uint32_t divide_small(std::uint32_t dividend, std::uint32_t divisor) {
+#if defined(__CUDA_ARCH__)
+    return __float2uint_rz(__fdividef(static_cast<float>(dividend) + 0.5f, static_cast<float>(divisor)));
+#else
+    return dividend / divisor;
+#endif
 }
+
+/// Slot sizes are factor * 2^shift with a factor of 1 to 8: so dividing by one costs a shift and a small division.
+struct SlotSize {
+    std::uint32_t factor;
+    std::uint32_t shift;
+
+    static CUDA_ZSTD_INLINE constexpr SlotSize of(unsigned size_class) {
+        if (size_class < 8) return {size_class + 1u, 4u};
+        return {5u + (size_class - 8u) % 4u, 5u + (size_class - 8u) / 4u};
+    }
+    CUDA_ZSTD_INLINE constexpr std::uint32_t bytes() const { return factor << shift; }
+    /// Whole slots in `length_bytes`, below 4 MiB.
+    CUDA_ZSTD_INLINE std::uint32_t slots_in(std::uint32_t length_bytes) const {
+        return divide_small(length_bytes >> shift, factor);
+    }
+};
+
+/// Bytes of a slot of the class.
+CUDA_ZSTD_INLINE constexpr std::uint32_t slot_bytes_of(unsigned size_class) { return SlotSize::of(size_class).bytes(); }
 
 /// The smallest class that holds `bytes` and whose every slot is aligned to `alignment` (a power of two up to
 /// 32 KiB). Slabs start at a page, so a slot is aligned when its size is a multiple.

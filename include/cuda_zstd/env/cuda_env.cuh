@@ -6,6 +6,7 @@
 // both function qualifiers because the heap's templates do; on the host they must not run, and trap.
 #pragma once
 
+#include "cuda_zstd/core/bits.hpp"
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/env/atom.hpp"
 #include "cuda_zstd/env/environment.hpp"
@@ -67,6 +68,19 @@ public:
         __syncwarp(mask);
 #else
         not_here();
+#endif
+    }
+    CUDA_ZSTD_INLINE std::uint32_t reduce_or([[maybe_unused]] LaneMask mask, std::uint32_t value) const {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+        return __reduce_or_sync(mask, value);
+#elif defined(__CUDA_ARCH__)
+        std::uint32_t all = 0;
+        for (LaneMask left = mask; left != 0; left &= left - 1)
+            all |= __shfl_sync(mask, value, lowest_bit(left));
+        return all;
+#else
+        not_here();
+        return value;
 #endif
     }
     /// Every lane receives the warp's sum.

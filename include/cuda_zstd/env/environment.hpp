@@ -35,6 +35,7 @@ concept Environment = requires(E& env, LaneMask mask, std::uint32_t word, std::u
     { env.ballot(mask, flag) } -> std::same_as<LaneMask>;
     { env.shfl(mask, word, n) } -> std::same_as<std::uint32_t>;
     { env.shfl(mask, word64, n) } -> std::same_as<std::uint64_t>;
+    { env.reduce_or(mask, word) } -> std::same_as<std::uint32_t>;
     env.sync(mask);
     /// Whole-warp collectives: every lane of the warp calls. 32-bit sums wrap.
     { env.warp_sum(word) } -> std::same_as<std::uint32_t>;

@@ -46,6 +46,9 @@ public:
         return from_word<T>(simulation_->arrive(Op::shfl, mask, to_word(value), source, site));
     }
     void sync(LaneMask mask, Site site = Site::here()) const { simulation_->arrive(Op::sync, mask, 0, 0, site); }
+    std::uint32_t reduce_or(LaneMask mask, std::uint32_t value, Site site = Site::here()) const {
+        return static_cast<std::uint32_t>(simulation_->arrive(Op::reduce_or, mask, value, 0, site));
+    }
     std::uint32_t warp_sum(std::uint32_t value, Site site = Site::here()) const {
         return static_cast<std::uint32_t>(simulation_->arrive(Op::warp_sum, whole_warp, value, 0, site));
     }

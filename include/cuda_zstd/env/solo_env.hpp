@@ -30,6 +30,8 @@ public:
         return value;
     }
     void sync(LaneMask) const noexcept {}
+    /// The bitwise or over the lanes of the mask.
+    std::uint32_t reduce_or(LaneMask, std::uint32_t value) const noexcept { return value; }
     std::uint32_t warp_sum(std::uint32_t value) const noexcept { return value; }
     std::uint32_t warp_exclusive_sum(std::uint32_t) const noexcept { return 0; }
     std::uint32_t warp_max(std::uint32_t value) const noexcept { return value; }

@@ -4,9 +4,13 @@
 // Invariant: a block of up to 32 KiB is one slot of a slab, a larger one is a run of whole pages; the bytes of two live
 // blocks never overlap. The heap is a view: pointers into one arena, copied by value, owning nothing.
 //
+// The common path is inline and works on the view's own pointers, which a kernel has in its parameters. All that is
+// rare is reached through a copy of SlabSupply that lies in the arena: a member function called out of line takes
+// `this`, and were that the view, every thread would first copy it to its stack.
+//
 // Cost of the common case, for a group of lanes of one warp that want one size class: one load (cursor), one atomic for
-// the group (credits), one atomic a lane (its bit). Free: one load and one atomic a lane, one atomic a slab for the
-// group.
+// the group (credits), one atomic for each 32 slots (bits). Free: one load a lane, one atomic for each word of bits and
+// one for each slab.
 //
 // Ordering: what a thread did to a block before it freed it is visible to whoever gets those bytes next.
 #pragma once
@@ -43,6 +47,7 @@ class Heap {
 public:
     template <class T>
     using atom = typename Env::template atom<T>;
+    using Supply = SlabSupply<Env>;
 
     Heap() = default;
 
@@ -50,22 +55,14 @@ public:
     static CUDA_ZSTD_HD Heap over(void* arena, const HeapLayout& layout) {
         char* const base = static_cast<char*>(arena);
         Heap heap;
-        heap.pages_base_ = base + layout.pages_offset;
+        heap.supply_ = reinterpret_cast<const Supply*>(base + layout.control_offset + supply_copy_offset);
         heap.control_ = base + layout.control_offset;
-        heap.supply_.pages = {reinterpret_cast<atom<std::uint32_t>*>(base + layout.page_bits_offset),
-                              &heap.control(ControlCell::free_pages), &heap.control(ControlCell::least_free_pages),
-                              &heap.control(ControlCell::rover), layout.page_count};
-        heap.supply_.slabs = {reinterpret_cast<atom<std::uint64_t>*>(base + layout.slab_words_offset),
-                              reinterpret_cast<atom<std::uint32_t>*>(base + layout.slot_bits_offset)};
-        heap.supply_.entries = reinterpret_cast<atom<std::uint32_t>*>(base + layout.page_entries_offset);
-        heap.supply_.next = reinterpret_cast<atom<std::uint32_t>*>(base + layout.next_offset);
-        heap.supply_.cells = base + layout.cursors_offset;
-        heap.supply_.cell_stride_bytes = cursor_stride_bytes;
-        heap.supply_.cursor_shards = layout.cursor_shards;
-        heap.supply_.slab_log2_pages = layout.slab_log2_pages;
-        heap.supply_.became_empty = &heap.control(ControlCell::became_empty);
-        heap.supply_.reclaimed = &heap.control(ControlCell::reclaimed);
-        heap.supply_.epoch = &heap.control(ControlCell::epoch);
+        heap.pages_base_ = base + layout.pages_offset;
+        heap.slabs_ = {reinterpret_cast<atom<std::uint64_t>*>(base + layout.slab_words_offset),
+                       reinterpret_cast<atom<std::uint32_t>*>(base + layout.slot_bits_offset)};
+        heap.entries_ = reinterpret_cast<atom<std::uint32_t>*>(base + layout.page_entries_offset);
+        heap.cells_ = {base + layout.cursors_offset, layout.cursor_shards};
+        heap.page_count_ = layout.page_count;
         return heap;
     }
 
@@ -76,65 +73,59 @@ public:
         const unsigned kind = kind_of(bytes, alignment);
         const LaneMask group = env.match_any(lanes, kind);
         void* block = nullptr;
+        status = Status::invalid;
         if (kind < size_class_count) {
             block = allocate_slot(env, group, kind, status);
         } else if (kind == run_kind) {
-            block = allocate_run(env, bytes, status);
-        } else {
-            status = Status::invalid;
+            const std::uint32_t page = supply_->claim_run(env, bytes, status);
+            if (page != no_page) block = pages_base_ + (std::size_t{page} << page_shift);
         }
-        if (block == nullptr) note_failure(env, bytes);
+        if (block == nullptr) note_failure(env, control_, bytes);
         return block;
     }
 
     /// Gives back one block for each of the lanes `lanes`, which call together. Null is ignored. Whatever is wrong with
     /// a pointer is returned and counted, and changes nothing.
     CUDA_ZSTD_HD Status deallocate(Env& env, LaneMask lanes, void* block) const {
-        std::uint32_t slab = no_page;
-        Status status = Status::ok;
+        Place place{Status::ok, no_page, no_slot, {0}};
         if (block != nullptr) {
-            const Place place = locate(env, block);
-            status = place.status;
-            if (place.status == Status::ok && place.slot == no_slot) {
-                status = release_run(env, place.page, place.entry);
-            } else if (place.status == Status::ok) {
-                if (supply_.slabs.clear_slot(env, place.page, place.slot)) {
-                    slab = place.page;
-                } else {
-                    status = Status::double_free;
-                }
-            }
-            if (status != Status::ok) note_bad_free(env, status);
+            place = locate(env, block);
+            if (place.status == Status::ok && place.slot == no_slot)
+                place.status = supply_->release_run(env, place.page, place.entry);
         }
+        const bool in_slab = place.status == Status::ok && place.slot != no_slot;
+        // Lanes whose slots share a word of bits clear them with one atomic.
+        const LaneMask peers =
+            env.match_any(lanes, in_slab ? place.page * slot_words_per_page + place.slot / 32u : no_slot);
+        if (in_slab && !clear_slot(env, peers, place.page, place.slot)) place.status = Status::double_free;
         // The bits are clear; now the credits, once for all lanes that freed into the same slab.
-        const LaneMask group = env.match_any(lanes, slab);
-        if (slab != no_page) {
+        const bool freed = in_slab && place.status == Status::ok;
+        const LaneMask group = env.match_any(lanes, freed ? place.page : no_page);
+        if (freed) {
             env.sync(group); // the other lanes' cleared bits come before the credits that the first lane adds
-            if (env.lane() == lowest_bit(group)) supply_.add_credits(env, slab, popcount(group));
+            if (env.lane() == lowest_bit(group)) add_credits(env, place.page, popcount(group));
         }
-        return status;
+        if (place.status != Status::ok) note_bad_free(env, control_, place.status);
+        return place.status;
     }
 
     /// Bytes that the caller may use at `block`, at least what was asked for; 0 when it is no block of this heap.
     CUDA_ZSTD_HD std::size_t usable_size(Env& env, const void* block) const {
         const Place place = locate(env, block);
         if (place.status != Status::ok) return 0;
-        if (place.slot == no_slot) return std::size_t{place.entry & page_entry::value_mask} << page_shift;
-        return slot_bytes_of(supply_.word(env, place.page).size_class());
+        if (place.slot == no_slot) return std::size_t{place.entry.run_pages()} << page_shift;
+        return slot_bytes_of(place.entry.size_class());
     }
 
     /// Whether the address lies in this heap's pages.
     CUDA_ZSTD_HD bool owns(const void* address) const {
         return static_cast<const char*>(address) >= pages_base_ &&
-               static_cast<std::size_t>(static_cast<const char*>(address) - pages_base_) >> page_shift <
-                   supply_.pages.page_count;
+               static_cast<std::size_t>(static_cast<const char*>(address) - pages_base_) >> page_shift < page_count_;
     }
 
-    CUDA_ZSTD_INLINE const SlabSupply<Env>& supply() const { return supply_; }
+    CUDA_ZSTD_INLINE const Supply& supply() const { return *supply_; }
     CUDA_ZSTD_INLINE char* pages_base() const { return pages_base_; }
-    CUDA_ZSTD_INLINE atom<std::uint32_t>& control(ControlCell cell) const {
-        return *reinterpret_cast<atom<std::uint32_t>*>(control_ + static_cast<unsigned>(cell) * 128u);
-    }
+    CUDA_ZSTD_INLINE atom<std::uint32_t>& control(ControlCell cell) const { return control(control_, cell); }
 
 private:
     static constexpr unsigned run_kind = size_class_count;
@@ -142,118 +133,176 @@ private:
 
     struct Place {
         Status status;
-        std::uint32_t page;  ///< first page of the slab or the run
-        std::uint32_t slot;  ///< no_slot: a run
-        std::uint32_t entry; ///< the page's entry as it was read
+        std::uint32_t page; ///< first page of the slab or the run
+        std::uint32_t slot; ///< no_slot: a run
+        PageEntry entry;
     };
 
     /// The size class, or which other path serves the request.
     CUDA_ZSTD_INLINE unsigned kind_of(std::size_t bytes, std::uint32_t alignment) const {
         if (bytes == 0 || !is_power_of_two(alignment) || alignment > page_bytes) return invalid_kind;
-        if (bytes > (std::size_t{supply_.pages.page_count} << page_shift)) return invalid_kind;
+        if (bytes <= max_slot_bytes && alignment <= min_slot_bytes)
+            return size_class_of(static_cast<std::uint32_t>(bytes));
+        if (bytes > std::size_t{page_count_} << page_shift) return invalid_kind;
         if (bytes > max_slot_bytes || alignment > max_slot_bytes) return run_kind;
-        if (alignment <= min_slot_bytes) return size_class_of(static_cast<std::uint32_t>(bytes));
         return aligned_size_class_of(static_cast<std::uint32_t>(bytes), alignment);
     }
 
+    /// A slot of the class for each lane of the group. The first lane reserves for all.
     CUDA_ZSTD_HD void* allocate_slot(Env& env, LaneMask group, unsigned size_class, Status& status) const {
-        const unsigned leader = lowest_bit(group);
-        const unsigned rank = popcount(group & low_bits(env.lane()));
-        const unsigned lanes = popcount(group);
-        unsigned served = 0;
-        void* block = nullptr;
-        while (served < lanes) {
-            SlabGrant grant;
-            Status outcome = Status::ok;
-            if (env.lane() == leader) grant = supply_.obtain(env, size_class, lanes - served, outcome);
-            grant.count = env.shfl(group, grant.count, leader);
-            grant.slab = env.shfl(group, grant.slab, leader);
-            grant.start = env.shfl(group, grant.start, leader);
-            outcome = static_cast<Status>(env.shfl(group, static_cast<std::uint32_t>(outcome), leader));
+        for (;;) {
+            const unsigned leader = lowest_bit(group);
+            const unsigned rank = popcount(group & low_bits(env.lane()));
+            std::uint64_t packed = 0;
+            if (env.lane() == leader) {
+                const SlabGrant grant = obtain(env, size_class, popcount(group));
+                packed = std::uint64_t{grant.slab} << 32 | grant.start << 8 | grant.count;
+            }
+            packed = env.shfl(group, packed, leader);
             env.sync(group); // a shuffle orders no memory: what the leader acquired holds for all from here
-            if (grant.count == 0) {
-                if (rank >= served) status = outcome;
-                break;
+            const auto count = static_cast<std::uint32_t>(packed) & 0xffu;
+            const std::uint32_t start = static_cast<std::uint32_t>(packed) >> 8;
+            if (count == 0) { // `start` is the reason
+                status = static_cast<Status>(start);
+                return nullptr;
             }
-            if (rank >= served && rank - served < grant.count) {
-                status = Status::ok;
-                block = take(env, grant, size_class, rank - served, status);
-            }
-            served += grant.count;
+            const bool served = rank < count;
+            const LaneMask lanes = env.ballot(group, served);
+            if (served)
+                return take_slot(env, lanes, static_cast<std::uint32_t>(packed >> 32), start, rank, size_class, status);
+            group &= ~lanes;
         }
-        return block;
     }
 
-    CUDA_ZSTD_INLINE void* take(Env& env, const SlabGrant& grant, unsigned size_class, std::uint32_t offset,
-                                Status& status) const {
-        const std::uint32_t slots = supply_.word(env, grant.slab).slots();
-        const std::uint32_t slot = supply_.slabs.take_slot(env, grant.slab, slots, grant.start + offset);
+    /// The block in slot `start + rank` for each of the lanes, or in another slot of the slab where that one is taken.
+    CUDA_ZSTD_INLINE void* take_slot(Env& env, LaneMask lanes, std::uint32_t slab, std::uint32_t start, unsigned rank,
+                                     unsigned size_class, Status& status) const {
+        std::uint32_t slot = start + rank;
+        // Lanes hold consecutive slots: those that share a word of bits set them with one atomic.
+        const LaneMask peers = env.match_any(lanes, slot / 32u);
+        const unsigned below = popcount(peers & low_bits(env.lane()));
+        std::uint32_t seen = 0;
+        if (below == 0)
+            seen = env.fetch_or(slabs_.bits_of(slab)[slot / 32u], low_bits(popcount(peers)) << (slot % 32u),
+                                Order::acquire);
+        seen = env.shfl(peers, seen, lowest_bit(peers));
+        env.sync(peers);
+        if ((seen >> (slot % 32u) & 1u) != 0) slot = supply_->slabs.find_slot(env, slab, start, rank);
         if (slot == no_slot) {
-            supply_.add_credits(env, grant.slab, 1);
+            add_credits(env, slab, 1);
             status = Status::contended;
             return nullptr;
         }
-        return pages_base_ + (std::size_t{grant.slab} << page_shift) + std::size_t{slot} * slot_bytes_of(size_class);
+        status = Status::ok;
+        return pages_base_ + (std::size_t{slab} << page_shift) + std::size_t{slot} * slot_bytes_of(size_class);
     }
 
-    CUDA_ZSTD_RARE void* allocate_run(Env& env, std::size_t bytes, Status& status) const {
-        const auto count = static_cast<std::uint32_t>((bytes + (page_bytes - 1)) >> page_shift);
-        for (unsigned turn = 0; turn < supply_turns; ++turn) {
-            const std::uint32_t before = env.load(*supply_.epoch, Order::acquire);
-            const std::uint32_t page = supply_.pages.claim(env, count);
-            if (page != no_page) {
-                env.store(supply_.entries[page], page_entry::run | count, Order::relaxed);
-                status = Status::ok;
-                return pages_base_ + (std::size_t{page} << page_shift);
-            }
-            if (!supply_.reclaim(env) && env.load(*supply_.epoch, Order::acquire) == before) {
-                status = Status::full;
-                return nullptr;
-            }
+    /// Slots from this processor's cursor, else from wherever there are any.
+    CUDA_ZSTD_INLINE SlabGrant obtain(Env& env, unsigned size_class, std::uint32_t want) const {
+        unsigned shard = env.processor();
+        if (shard >= cells_.cursor_shards) shard %= cells_.cursor_shards;
+        const std::uint64_t seen = env.load(*cells_.template cell<Env>(size_class, shard), Order::acquire);
+        if (static_cast<std::uint32_t>(seen) != 0) {
+            const std::uint32_t slab = static_cast<std::uint32_t>(seen) - 1u;
+            std::uint32_t returned = 0;
+            const SlabGrant grant = slabs_.reserve(env, slab, size_class, want, returned);
+            if (returned != 0) add_credits(env, slab, returned);
+            if (grant.count != 0) return grant;
         }
-        status = Status::contended;
-        return nullptr;
+        return supply_->refill(env, size_class, shard, want);
     }
 
-    CUDA_ZSTD_RARE Status release_run(Env& env, std::uint32_t page, std::uint32_t entry) const {
-        if (!env.compare_exchange(supply_.entries[page], entry, 0u, Order::acq_rel)) return Status::double_free;
-        supply_.pages.release(env, page, entry & page_entry::value_mask);
-        return Status::ok;
+    CUDA_ZSTD_INLINE void add_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
+        const SlabWord now = slabs_.add_credits(env, slab, count);
+        if (now.needs_care()) supply_->take_care(env, slab, now);
+    }
+
+    /// Clears the slots of all `peers`, which share a word of bits. Returns whether the caller's was taken, and no
+    /// other peer frees the same.
+    CUDA_ZSTD_INLINE bool clear_slot(Env& env, LaneMask peers, std::uint32_t slab, std::uint32_t slot) const {
+        const std::uint32_t bit = 1u << (slot % 32u);
+        const std::uint32_t bits = env.reduce_or(peers, bit);
+        env.sync(peers); // the other lanes' accesses to their blocks come before the bits that the first lane clears
+        std::uint32_t seen = 0;
+        if (env.lane() == lowest_bit(peers))
+            seen = env.fetch_and(slabs_.bits_of(slab)[slot / 32u], ~bits, Order::release);
+        seen = env.shfl(peers, seen, lowest_bit(peers));
+        if (popcount(bits) != popcount(peers)) { // somebody frees a block twice in one call: the first lane counts
+            const LaneMask same = env.match_any(peers, slot);
+            if (env.lane() != lowest_bit(same)) return false;
+        }
+        return (seen & bit) != 0;
     }
 
     CUDA_ZSTD_HD Place locate(Env& env, const void* block) const {
-        if (!owns(block)) return {Status::foreign, 0, 0, 0};
+        if (!owns(block)) return {Status::foreign, 0, 0, {0}};
         const auto offset = static_cast<std::size_t>(static_cast<const char*>(block) - pages_base_);
         const auto page = static_cast<std::uint32_t>(offset >> page_shift);
-        const std::uint32_t entry = env.load(supply_.entries[page], Order::relaxed);
-        const std::uint32_t kind = entry & page_entry::kind_mask;
-        if (kind == page_entry::run)
-            return {(offset & (page_bytes - 1)) == 0 ? Status::ok : Status::interior, page, no_slot, entry};
-        if (kind != page_entry::slab) return {Status::double_free, 0, 0, 0};
-        const std::uint32_t slab = entry & page_entry::value_mask;
-        const SlabWord word = supply_.word(env, slab);
-        if (!word.is_slab()) return {Status::double_free, 0, 0, 0};
-        const auto in_slab = static_cast<std::uint32_t>(offset - (std::size_t{slab} << page_shift));
-        const std::uint32_t slot_bytes = slot_bytes_of(word.size_class());
-        const std::uint32_t slot = in_slab / slot_bytes;
-        if (slot * slot_bytes != in_slab || slot >= word.slots()) return {Status::interior, 0, 0, 0};
-        return {Status::ok, slab, slot, entry};
+        const auto in_page = static_cast<std::uint32_t>(offset) & (page_bytes - 1u);
+        const PageEntry entry{env.load(entries_[page], Order::relaxed)};
+        if (entry.is_run()) return {in_page == 0 ? Status::ok : Status::interior, page, no_slot, entry};
+        if (!entry.is_slab()) return {Status::double_free, 0, 0, entry};
+        const std::uint32_t in_slab = (entry.pages_before() << page_shift) + in_page;
+        const SlotSize slot_size = SlotSize::of(entry.size_class());
+        const std::uint32_t slot = slot_size.slots_in(in_slab);
+        // The last slot must end inside the slab: what is behind it was never a block.
+        if (slot * slot_size.bytes() != in_slab || in_slab + slot_size.bytes() > page_bytes << entry.log2_pages())
+            return {Status::interior, 0, 0, entry};
+        return {Status::ok, page - entry.pages_before(), slot, entry};
     }
 
-    CUDA_ZSTD_RARE void note_failure(Env& env, std::size_t bytes) const {
+    static CUDA_ZSTD_INLINE atom<std::uint32_t>& control(char* block, ControlCell cell) {
+        return *reinterpret_cast<atom<std::uint32_t>*>(block + static_cast<unsigned>(cell) * 128u);
+    }
+
+    static CUDA_ZSTD_RARE void note_failure(Env& env, char* control_block, std::size_t bytes) {
         const auto clipped = static_cast<std::uint32_t>(bytes < 0xffffffffu ? bytes : 0xffffffffu);
-        if (env.fetch_add(control(ControlCell::failures), 1u, Order::relaxed) == 0)
-            env.store(control(ControlCell::first_failed_bytes), clipped, Order::relaxed);
+        if (env.fetch_add(control(control_block, ControlCell::failures), 1u, Order::relaxed) == 0)
+            env.store(control(control_block, ControlCell::first_failed_bytes), clipped, Order::relaxed);
     }
 
-    CUDA_ZSTD_RARE void note_bad_free(Env& env, Status status) const {
+    static CUDA_ZSTD_RARE void note_bad_free(Env& env, char* control_block, Status status) {
         const ControlCell cell = status == Status::double_free ? ControlCell::double_frees : ControlCell::invalid_frees;
-        env.fetch_add(control(cell), 1u, Order::relaxed);
+        env.fetch_add(control(control_block, cell), 1u, Order::relaxed);
     }
 
-    SlabSupply<Env> supply_{};
-    char* pages_base_ = nullptr;
+    const Supply* supply_ = nullptr; ///< in the arena
     char* control_ = nullptr;
+    char* pages_base_ = nullptr;
+    SlabMap<Env> slabs_{};
+    atom<std::uint32_t>* entries_ = nullptr;
+    SupplyCells cells_{};
+    std::uint32_t page_count_ = 0;
 };
+
+/// The share of one of `workers` in making an arena, whose metadata are all zero, an empty heap.
+template <class Env>
+CUDA_ZSTD_HD void format_heap(Env& env, void* arena, const HeapLayout& layout, std::uint32_t worker,
+                              std::uint32_t workers) {
+    char* const base = static_cast<char*>(arena);
+    const Heap<Env> heap = Heap<Env>::over(arena, layout);
+    auto* const page_bits =
+        reinterpret_cast<typename Env::template atom<std::uint32_t>*>(base + layout.page_bits_offset);
+    for (std::uint32_t word = worker; word < layout.page_words(); word += workers)
+        env.store(page_bits[word],
+                  low_bits(layout.page_count - word * 32u < 32u ? layout.page_count - word * 32u : 32u),
+                  Order::relaxed);
+    if (worker != 0) return;
+    env.store(heap.control(ControlCell::free_pages), layout.page_count, Order::relaxed);
+    env.store(heap.control(ControlCell::least_free_pages), layout.page_count, Order::relaxed);
+    static_assert(sizeof(SlabSupply<Env>) <= control_bytes - supply_copy_offset);
+    auto& supply = *reinterpret_cast<SlabSupply<Env>*>(base + layout.control_offset + supply_copy_offset);
+    supply.pages = {page_bits, &heap.control(ControlCell::free_pages), &heap.control(ControlCell::least_free_pages),
+                    &heap.control(ControlCell::rover), layout.page_count};
+    supply.slabs = {reinterpret_cast<typename Env::template atom<std::uint64_t>*>(base + layout.slab_words_offset),
+                    reinterpret_cast<typename Env::template atom<std::uint32_t>*>(base + layout.slot_bits_offset)};
+    supply.entries = reinterpret_cast<typename Env::template atom<std::uint32_t>*>(base + layout.page_entries_offset);
+    supply.next = reinterpret_cast<typename Env::template atom<std::uint32_t>*>(base + layout.next_offset);
+    supply.cells = {base + layout.cursors_offset, layout.cursor_shards};
+    supply.slab_log2_pages = layout.slab_log2_pages;
+    supply.became_empty = &heap.control(ControlCell::became_empty);
+    supply.reclaimed = &heap.control(ControlCell::reclaimed);
+    supply.epoch = &heap.control(ControlCell::epoch);
+}
 
 } // namespace cuda_zstd

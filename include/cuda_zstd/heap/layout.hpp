@@ -49,9 +49,10 @@ struct HeapLayout {
     static HeapLayout for_arena(std::size_t arena_bytes, unsigned processors);
 };
 
-/// Bytes of the block of counters at the head of the metadata: 16 lines of 128 B, one for each cell that many
-/// processors write.
+/// Bytes of the block at the head of the metadata: a line of 128 B for each cell that many processors write, and four
+/// for the heap's own copy of its SlabSupply.
 inline constexpr std::size_t control_bytes = 16 * 128;
+inline constexpr std::size_t supply_copy_offset = 12 * 128;
 
 inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned processors) {
     HeapLayout layout;

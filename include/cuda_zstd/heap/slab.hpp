@@ -41,8 +41,16 @@ struct SlabWord {
     CUDA_ZSTD_INLINE unsigned log2_pages() const { return static_cast<unsigned>(raw >> pages_shift) & 7u; }
     CUDA_ZSTD_INLINE std::uint32_t pages() const { return 1u << log2_pages(); }
     CUDA_ZSTD_INLINE std::int32_t credits() const { return static_cast<std::int32_t>(raw >> 32); }
-    CUDA_ZSTD_INLINE std::uint32_t slots() const { return (page_bytes << log2_pages()) / slot_bytes_of(size_class()); }
-    CUDA_ZSTD_INLINE bool all_free() const { return is_slab() && credits() == static_cast<std::int32_t>(slots()); }
+    CUDA_ZSTD_INLINE std::uint32_t slots() const {
+        return SlotSize::of(size_class()).slots_in(page_bytes << log2_pages());
+    }
+    /// Whether all credits are there. A credit more would not fit, which spares the division.
+    CUDA_ZSTD_INLINE bool all_free() const {
+        return is_slab() && credits() > 0 &&
+               (static_cast<std::uint64_t>(credits()) + 1) * slot_bytes_of(size_class()) > (page_bytes << log2_pages());
+    }
+    /// Whether an addition of credits that made this word must be followed up: the slab is out of reach, or empty.
+    CUDA_ZSTD_INLINE bool needs_care() const { return is_slab() && credits() > 0 && (!listed() || all_free()); }
     /// What is left of a slab when its pages are given back: the next generation, nothing else.
     CUDA_ZSTD_INLINE SlabWord retired() const {
         const std::uint64_t next = (raw & low_mask) + (std::uint64_t{1} << generation_shift);
@@ -50,13 +58,13 @@ struct SlabWord {
     }
     /// What an addition to a retired word makes of it: a listed slab with all its credits.
     static CUDA_ZSTD_INLINE std::uint64_t birth(unsigned size_class, unsigned log2_pages) {
-        const std::uint64_t slots = (page_bytes << log2_pages) / slot_bytes_of(size_class);
+        const std::uint64_t slots = SlotSize::of(size_class).slots_in(page_bytes << log2_pages);
         return (slots << 32) | (std::uint64_t{log2_pages} << pages_shift) | listed_bit | (size_class + 1u);
     }
     static CUDA_ZSTD_INLINE std::uint64_t credit(std::uint32_t count) { return std::uint64_t{count} << 32; }
 };
 
-/// Slots reserved in a slab: `count` of them, to be searched for from slot `start` on.
+/// Slots reserved in a slab: `count` of them, from slot `start` on if the slab was never freed into.
 struct SlabGrant {
     std::uint32_t slab = 0;
     std::uint32_t start = 0;
@@ -94,38 +102,40 @@ struct SlabMap {
         return grant;
     }
 
-    /// Takes the reserved slot nearest to `start`, cyclically. Cost: one atomic in a slab never freed into. Returns
-    /// no_slot when the bounded search ran out; then the caller still owns one credit of the slab.
-    CUDA_ZSTD_HD std::uint32_t take_slot(Env& env, std::uint32_t slab, std::uint32_t slots, std::uint32_t start) const {
-        atom<std::uint32_t>* bits = slot_bits + static_cast<std::size_t>(slab) * slot_words_per_page;
-        if (start >= slots) start %= slots;
-        std::uint32_t word = start / 32u;
-        const std::uint32_t first = 1u << (start % 32u);
-        std::uint32_t seen = env.fetch_or(bits[word], first, Order::acquire);
-        if ((seen & first) == 0) return start;
+    /// Adds credits: freed slots, whose bits must be clear, or what a reservation gives back. The caller must follow up
+    /// a word that needs care. Cost: one atomic.
+    CUDA_ZSTD_INLINE SlabWord add_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
+        const std::uint64_t credits = SlabWord::credit(count);
+        return SlabWord{env.fetch_add(words[slab], credits, Order::release) + credits};
+    }
+
+    /// Takes a reserved slot of a slab that was freed into. The lane with number `offset` of its group begins that many
+    /// words behind `start`, at a bit of its own, so that the lanes do not all try the same bits. Returns no_slot when
+    /// the bounded search ran out; then the caller still owns one credit of the slab. Cost: a load for each 32 slots
+    /// passed, an atomic for each bit tried.
+    CUDA_ZSTD_RARE std::uint32_t find_slot(Env& env, std::uint32_t slab, std::uint32_t start,
+                                           std::uint32_t offset) const {
+        atom<std::uint32_t>* const bits = bits_of(slab);
+        const std::uint32_t slots = SlabWord{env.load(words[slab], Order::relaxed)}.slots();
         const std::uint32_t count = (slots + 31u) / 32u;
-        // Lanes of one group start in different places of a word, else all would fight for its lowest clear bit.
+        const std::uint32_t first_bit = (start + offset) % 32u;
+        std::uint32_t word = (start / 32u + offset) % count;
         for (std::uint32_t step = 0; step < count * slot_search_passes; ++step) {
             const std::uint32_t valid = low_bits(slots - word * 32u < 32u ? slots - word * 32u : 32u);
-            std::uint32_t free = ~seen & valid;
-            while (free != 0) {
-                const std::uint32_t ahead = free & ~low_bits(start % 32u);
+            std::uint32_t seen = env.load(bits[word], Order::relaxed);
+            for (std::uint32_t free = ~seen & valid; free != 0; free = ~seen & valid) {
+                const std::uint32_t ahead = free & ~low_bits(first_bit);
                 const std::uint32_t bit = 1u << lowest_bit(ahead != 0 ? ahead : free);
                 seen = env.fetch_or(bits[word], bit, Order::acquire);
                 if ((seen & bit) == 0) return word * 32u + lowest_bit(bit);
-                free = ~seen & valid;
             }
             word = word + 1u < count ? word + 1u : 0u;
-            seen = env.load(bits[word], Order::relaxed);
         }
         return no_slot;
     }
 
-    /// Clears the slot's bit. Returns whether it was taken: if not, this is a double free. Cost: one atomic.
-    CUDA_ZSTD_HD bool clear_slot(Env& env, std::uint32_t slab, std::uint32_t slot) const {
-        atom<std::uint32_t>& word = slot_bits[static_cast<std::size_t>(slab) * slot_words_per_page + slot / 32u];
-        const std::uint32_t bit = 1u << (slot % 32u);
-        return (env.fetch_and(word, ~bit, Order::release) & bit) != 0;
+    CUDA_ZSTD_INLINE atom<std::uint32_t>* bits_of(std::uint32_t slab) const {
+        return slot_bits + static_cast<std::size_t>(slab) * slot_words_per_page;
     }
 };
 

@@ -13,6 +13,7 @@
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/memory_order.hpp"
 #include "cuda_zstd/core/status.hpp"
+#include "cuda_zstd/heap/page_entry.hpp"
 #include "cuda_zstd/heap/page_map.hpp"
 #include "cuda_zstd/heap/slab.hpp"
 #include "cuda_zstd/heap/slab_list.hpp"
@@ -26,14 +27,21 @@ inline constexpr unsigned refill_waits = 64;
 /// Turns through all sources before a request ends in `contended`.
 inline constexpr unsigned supply_turns = 16;
 
-/// What a page holds, in 32 bits: the kind in the upper two, a slab's first page or a run's pages in the others. Free
-/// pages and the inner pages of a run hold 0.
-namespace page_entry {
-inline constexpr std::uint32_t kind_mask = 0xc0000000u;
-inline constexpr std::uint32_t slab = 0x40000000u;
-inline constexpr std::uint32_t run = 0x80000000u;
-inline constexpr std::uint32_t value_mask = 0x3fffffffu;
-} // namespace page_entry
+/// The cursors of all size classes, and behind each class's the head of its list: cells of 64 bits, each in a sector of
+/// its own.
+struct SupplyCells {
+    char* base = nullptr;
+    std::uint32_t cursor_shards = 0; ///< cursors of a class
+
+    template <class Env>
+    CUDA_ZSTD_INLINE typename Env::template atom<std::uint64_t>* cell(unsigned size_class, unsigned shard) const {
+        using Cell = typename Env::template atom<std::uint64_t>;
+        // A model checker's cells are larger than a sector.
+        constexpr std::size_t stride = sizeof(Cell) > cursor_stride_bytes ? sizeof(Cell) : cursor_stride_bytes;
+        const std::size_t index = std::size_t{size_class} * (cursor_shards + 1) + shard;
+        return reinterpret_cast<Cell*>(base + index * stride);
+    }
+};
 
 template <class Env>
 struct SlabSupply {
@@ -42,11 +50,9 @@ struct SlabSupply {
 
     PageMap<Env> pages;
     SlabMap<Env> slabs;
-    atom<std::uint32_t>* entries;      ///< one page_entry for each page
-    atom<std::uint32_t>* next;         ///< links of the lists
-    char* cells;                       ///< cursors and list heads, `cell_stride_bytes` apart
-    std::uint32_t cell_stride_bytes;   ///< between two processors' cells of one class
-    std::uint32_t cursor_shards;       ///< cursors of a class; the list's head follows them
+    atom<std::uint32_t>* entries; ///< one PageEntry for each page
+    atom<std::uint32_t>* next;    ///< links of the lists
+    SupplyCells cells;
     std::uint32_t slab_log2_pages;     ///< the largest slab
     atom<std::uint32_t>* became_empty; ///< times that a slab got its last credit back while it was in reach
     atom<std::uint32_t>* reclaimed;    ///< became_empty as the last reclaim found it
@@ -56,39 +62,63 @@ struct SlabSupply {
     static constexpr std::uint64_t refilling = std::uint64_t{1} << 32;
 
     CUDA_ZSTD_INLINE atom<std::uint64_t>& cell(unsigned size_class, unsigned shard) const {
-        const std::size_t index = std::size_t{size_class} * (cursor_shards + 1) + shard;
-        return *reinterpret_cast<atom<std::uint64_t>*>(cells + index * cell_stride_bytes);
+        return *cells.template cell<Env>(size_class, shard);
     }
-    CUDA_ZSTD_INLINE SlabList<Env> list(unsigned size_class) const { return {&cell(size_class, cursor_shards), next}; }
+    CUDA_ZSTD_INLINE SlabList<Env> list(unsigned size_class) const {
+        return {&cell(size_class, cells.cursor_shards), next};
+    }
     CUDA_ZSTD_INLINE SlabWord word(Env& env, std::uint32_t slab) const {
         return SlabWord{env.load(slabs.words[slab], Order::acquire)};
     }
 
-    /// Reserves up to `want` slots of the class for the calling lane, from this processor's cursor if it can. A count
-    /// of 0 comes with `full` or `contended`. Cost of the common case: one load and one atomic.
-    CUDA_ZSTD_HD SlabGrant obtain(Env& env, unsigned size_class, std::uint32_t want, Status& status) const {
-        const unsigned shard = env.processor() % cursor_shards;
-        atom<std::uint64_t>& cursor = cell(size_class, shard);
-        const std::uint64_t seen = env.load(cursor, Order::acquire);
-        if (static_cast<std::uint32_t>(seen) != 0) {
-            const SlabGrant grant = reserve(env, static_cast<std::uint32_t>(seen) - 1u, size_class, want);
-            if (grant.count != 0) return grant;
-        }
-        return refill(env, size_class, shard, want, status);
+    CUDA_ZSTD_HD void add_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
+        const SlabWord now = slabs.add_credits(env, slab, count);
+        if (now.needs_care()) take_care(env, slab, now);
     }
 
-    /// Adds credits to a slab's word: freed slots, or what a reservation gives back. Cost: one atomic, and one
-    /// compare-and-swap when the slab was out of reach. Its bits must have been cleared before.
-    CUDA_ZSTD_HD void add_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
-        SlabWord now{env.fetch_add(slabs.words[slab], SlabWord::credit(count), Order::release) +
-                     SlabWord::credit(count)};
-        if (now.all_free() && now.listed()) env.fetch_add(*became_empty, 1u, Order::release);
+    /// What SlabWord::needs_care asks for: puts the slab in reach, or tells reclaimers that it is empty.
+    CUDA_ZSTD_RARE void take_care(Env& env, std::uint32_t slab, SlabWord now) const {
+        if (now.listed()) {
+            env.fetch_add(*became_empty, 1u, Order::release);
+            return;
+        }
         while (now.is_slab() && !now.listed() && now.credits() > 0) {
             if (env.compare_exchange(slabs.words[slab], now.raw, now.raw | SlabWord::listed_bit, Order::acq_rel)) {
                 settle(env, slab);
                 return;
             }
         }
+    }
+
+    /// Reserves up to `want` slots of the class when the cursor's slab had none: brings the cursor a new slab, or finds
+    /// slots elsewhere. A count of 0 comes with a Status, full or contended, in `start`.
+    CUDA_ZSTD_RARE SlabGrant refill(Env& env, unsigned size_class, unsigned shard, std::uint32_t want) const {
+        atom<std::uint64_t>& cursor = cell(size_class, shard);
+        for (unsigned wait = 0; wait < refill_waits; ++wait) {
+            std::uint64_t seen = env.load(cursor, Order::acquire);
+            const auto slab = static_cast<std::uint32_t>(seen);
+            if ((seen & refilling) != 0) {
+                env.pause(wait);
+                continue;
+            }
+            if (slab != 0 && word(env, slab - 1u).credits() > 0) {
+                const SlabGrant grant = reserve(env, slab - 1u, size_class, want);
+                if (grant.count != 0) return grant;
+            }
+            if (!env.compare_exchange(cursor, seen, seen | refilling, Order::acq_rel)) continue;
+            const std::uint32_t fresh = acquire_slab(env, size_class);
+            if (fresh == SlabList<Env>::empty) {
+                env.store(cursor, seen, Order::release);
+                if (slab != 0) published(env, slab - 1u);
+                break;
+            }
+            const SlabGrant grant = reserve(env, fresh, size_class, want);
+            env.store(cursor, std::uint64_t{fresh} + 1u, Order::release);
+            published(env, fresh);
+            if (slab != 0) settle(env, slab - 1u);
+            if (grant.count != 0) return grant;
+        }
+        return search(env, size_class, shard, want);
     }
 
     /// Gives a held slab its place: retired when nobody is inside, on its list when it has credits, else unlisted.
@@ -110,6 +140,33 @@ struct SlabSupply {
             if (env.compare_exchange(slabs.words[slab], now.raw, now.raw & ~SlabWord::listed_bit, Order::release))
                 return;
         }
+    }
+
+    /// A run of whole pages for `bytes`; no_page with the reason in `status`.
+    CUDA_ZSTD_RARE std::uint32_t claim_run(Env& env, std::size_t bytes, Status& status) const {
+        const auto count = static_cast<std::uint32_t>((bytes + (page_bytes - 1)) >> page_shift);
+        status = Status::ok;
+        for (unsigned turn = 0; turn < supply_turns; ++turn) {
+            const std::uint32_t before = env.load(*epoch, Order::acquire);
+            const std::uint32_t page = pages.claim(env, count);
+            if (page != no_page) {
+                env.store(entries[page], PageEntry::of_run(count).raw, Order::relaxed);
+                return page;
+            }
+            if (!reclaim(env) && env.load(*epoch, Order::acquire) == before) {
+                status = Status::full;
+                return no_page;
+            }
+        }
+        status = Status::contended;
+        return no_page;
+    }
+
+    /// Gives back the run that begins at `page`, whose entry was read as `entry`.
+    CUDA_ZSTD_RARE Status release_run(Env& env, std::uint32_t page, PageEntry entry) const {
+        if (!env.compare_exchange(entries[page], entry.raw, 0u, Order::acq_rel)) return Status::double_free;
+        pages.release(env, page, entry.run_pages());
+        return Status::ok;
     }
 
     /// Retires every slab that is empty and in reach, so that its pages can serve any size. Online: it may run beside
@@ -145,7 +202,7 @@ struct SlabSupply {
 
     /// The share of one of `workers` in a reclaim that has begun: its cursors, then its lists.
     CUDA_ZSTD_HD void drain(Env& env, unsigned worker, unsigned workers) const {
-        for (unsigned index = worker; index < size_class_count * cursor_shards; index += workers)
+        for (unsigned index = worker; index < size_class_count * cells.cursor_shards; index += workers)
             drain_cursor(env, cell(index % size_class_count, index / size_class_count));
         for (unsigned size_class = worker; size_class < size_class_count; size_class += workers)
             drain_list(env, list(size_class));
@@ -163,7 +220,7 @@ private:
         if (word(env, slab).all_free()) env.fetch_add(*became_empty, 1u, Order::release);
     }
 
-    CUDA_ZSTD_INLINE SlabGrant reserve(Env& env, std::uint32_t slab, unsigned size_class, std::uint32_t want) const {
+    CUDA_ZSTD_HD SlabGrant reserve(Env& env, std::uint32_t slab, unsigned size_class, std::uint32_t want) const {
         std::uint32_t returned = 0;
         const SlabGrant grant = slabs.reserve(env, slab, size_class, want, returned);
         if (returned != 0) add_credits(env, slab, returned);
@@ -181,8 +238,9 @@ private:
         for (;; --log2_pages) {
             const std::uint32_t slab = pages.claim(env, 1u << log2_pages);
             if (slab != no_page) {
-                for (std::uint32_t page = slab; page < slab + (1u << log2_pages); ++page)
-                    env.store(entries[page], page_entry::slab | slab, Order::relaxed);
+                for (std::uint32_t page = 0; page < 1u << log2_pages; ++page)
+                    env.store(entries[slab + page], PageEntry::of_slab(size_class, log2_pages, page).raw,
+                              Order::relaxed);
                 env.fetch_add(slabs.words[slab], SlabWord::birth(size_class, log2_pages), Order::release);
                 return slab;
             }
@@ -190,39 +248,8 @@ private:
         }
     }
 
-    CUDA_ZSTD_RARE SlabGrant refill(Env& env, unsigned size_class, unsigned shard, std::uint32_t want,
-                                    Status& status) const {
-        atom<std::uint64_t>& cursor = cell(size_class, shard);
-        for (unsigned wait = 0; wait < refill_waits; ++wait) {
-            std::uint64_t seen = env.load(cursor, Order::acquire);
-            const auto slab = static_cast<std::uint32_t>(seen);
-            if ((seen & refilling) != 0) {
-                env.pause(wait);
-                continue;
-            }
-            if (slab != 0 && word(env, slab - 1u).credits() > 0) {
-                const SlabGrant grant = reserve(env, slab - 1u, size_class, want);
-                if (grant.count != 0) return grant;
-            }
-            if (!env.compare_exchange(cursor, seen, seen | refilling, Order::acq_rel)) continue;
-            const std::uint32_t fresh = acquire_slab(env, size_class);
-            if (fresh == SlabList<Env>::empty) {
-                env.store(cursor, seen, Order::release);
-                if (slab != 0) published(env, slab - 1u);
-                break;
-            }
-            const SlabGrant grant = reserve(env, fresh, size_class, want);
-            env.store(cursor, std::uint64_t{fresh} + 1u, Order::release);
-            published(env, fresh);
-            if (slab != 0) settle(env, slab - 1u);
-            if (grant.count != 0) return grant;
-        }
-        return search(env, size_class, shard, want, status);
-    }
-
     /// The last resort: every place that may hold a slot of the class, then the empty slabs of other classes.
-    CUDA_ZSTD_RARE SlabGrant search(Env& env, unsigned size_class, unsigned shard, std::uint32_t want,
-                                    Status& status) const {
+    CUDA_ZSTD_HD SlabGrant search(Env& env, unsigned size_class, unsigned shard, std::uint32_t want) const {
         for (unsigned turn = 0; turn < supply_turns; ++turn) {
             const std::uint32_t before = env.load(*epoch, Order::acquire);
             const std::uint32_t slab = acquire_slab(env, size_class);
@@ -232,20 +259,22 @@ private:
                 if (grant.count != 0) return grant;
                 continue;
             }
-            for (unsigned step = 0; step < cursor_shards; ++step) {
-                const std::uint64_t seen = env.load(cell(size_class, (shard + step) % cursor_shards), Order::acquire);
+            for (unsigned step = 0; step < cells.cursor_shards; ++step) {
+                const std::uint64_t seen =
+                    env.load(cell(size_class, (shard + step) % cells.cursor_shards), Order::acquire);
                 const auto there = static_cast<std::uint32_t>(seen);
                 if (there == 0 || word(env, there - 1u).credits() <= 0) continue;
                 const SlabGrant grant = reserve(env, there - 1u, size_class, want);
                 if (grant.count != 0) return grant;
             }
             if (!reclaim(env) && env.load(*epoch, Order::acquire) == before) {
-                status = Status::full;
-                return {};
+                return refused(Status::full);
             }
         }
-        status = Status::contended;
-        return {};
+        return refused(Status::contended);
+    }
+    static CUDA_ZSTD_INLINE SlabGrant refused(Status status) {
+        return SlabGrant{0, static_cast<std::uint32_t>(status), 0};
     }
 
     CUDA_ZSTD_HD void drain_cursor(Env& env, atom<std::uint64_t>& cursor) const {

@@ -39,13 +39,12 @@ struct HeapSums {
 template <class Env>
 CUDA_ZSTD_HD HeapSums survey_page(Env& env, const Heap<Env>& heap, std::uint32_t page) {
     HeapSums sums;
-    const std::uint32_t entry = env.load(heap.supply().entries[page], Order::relaxed);
-    if ((entry & page_entry::kind_mask) == page_entry::run) {
-        const std::uint32_t pages = entry & page_entry::value_mask;
-        sums.run_pages = pages;
+    const PageEntry entry{env.load(heap.supply().entries[page], Order::relaxed)};
+    if (entry.is_run()) {
+        sums.run_pages = entry.run_pages();
         sums.live_blocks = 1;
-        sums.live_bytes = std::uint64_t{pages} << page_shift;
-    } else if (entry == (page_entry::slab | page)) {
+        sums.live_bytes = std::uint64_t{entry.run_pages()} << page_shift;
+    } else if (entry.is_slab() && entry.pages_before() == 0) {
         const SlabWord word = heap.supply().word(env, page);
         if (!word.is_slab()) return sums;
         const std::uint32_t slots = word.slots();

@@ -219,6 +219,10 @@ inline void Simulation::complete(Rendezvous rendezvous, unsigned warp) {
     case Op::shfl:
         for_each([&](unsigned i) { lanes[i].result = lanes[lanes[i].source].value; });
         break;
+    case Op::reduce_or:
+        for_each([&](unsigned i) { folded |= lanes[i].value; });
+        for_each([&](unsigned i) { lanes[i].result = folded; });
+        break;
     case Op::warp_sum:
         for_each([&](unsigned i) { folded += lanes[i].value; });
         for_each([&](unsigned i) { lanes[i].result = static_cast<std::uint32_t>(folded); });

@@ -45,16 +45,19 @@ enum class Op : std::uint8_t {
     ballot,
     shfl,
     sync,
+    reduce_or,
     warp_sum,
     warp_exclusive_sum,
     warp_max,
 };
 
 inline const char* name_of(Op op) noexcept {
-    static constexpr const char* names[] = {"load",      "store",    "exchange",  "compare_exchange",   "fetch_add",
-                                            "fetch_sub", "fetch_or", "fetch_and", "fetch_min",          "pause",
-                                            "note",      "exit",     "converged", "match_any",          "ballot",
-                                            "shfl",      "sync",     "warp_sum",  "warp_exclusive_sum", "warp_max"};
+    static constexpr const char* names[] = {"load",      "store",     "exchange", "compare_exchange",
+                                            "fetch_add", "fetch_sub", "fetch_or", "fetch_and",
+                                            "fetch_min", "pause",     "note",     "exit",
+                                            "converged", "match_any", "ballot",   "shfl",
+                                            "sync",      "reduce_or", "warp_sum", "warp_exclusive_sum",
+                                            "warp_max"};
     return names[static_cast<unsigned>(op)];
 }
 
