@@ -136,7 +136,9 @@ private:
     [[noreturn]] void stop(Verdict verdict, std::string message);
     std::string where(unsigned thread) const;
     std::string lane_name(unsigned thread) const {
-        return "w" + std::to_string(thread / shape_.warp_lanes) + ".l" + std::to_string(thread % shape_.warp_lanes);
+        char name[32];
+        std::snprintf(name, sizeof name, "w%u.l%u", thread / shape_.warp_lanes, thread % shape_.warp_lanes);
+        return name;
     }
     void mix(Op op, std::uint64_t before, std::uint64_t after) noexcept {
         digest_ =
