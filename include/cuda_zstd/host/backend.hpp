@@ -3,6 +3,9 @@
 //
 // Invariant: both backends keep the order of a stream. A `cudaStream_t` of the host backend is a queue of our own
 // that runs its tasks in order; only this class may look behind the handle, and the CUDA runtime is never given one.
+// Stream 0 is there on both. The host's is a queue like the others: every stream of `create_stream` is non-blocking,
+// so there is none that stream 0 would have to wait for. An exception that leaves a task or a block is thrown by the
+// next synchronize of its stream (or of all streams).
 #pragma once
 
 #include "cuda_zstd/core/config.hpp"
@@ -57,7 +60,12 @@ public:
     /// Identifies the stream for as long as the process runs: handles are recycled, ids are not.
     virtual std::uint64_t stream_id(cudaStream_t stream) = 0;
 
+    /// Whether work submitted to the stream now would go into a graph instead of being run (never on the host).
+    virtual bool is_capturing(cudaStream_t stream) = 0;
+
     virtual BackendEvent create_event() = 0;
+    /// An event that cannot be timed: elapsed_ms throws, record costs less.
+    virtual BackendEvent create_untimed_event() = 0;
     virtual void destroy_event(BackendEvent event) noexcept = 0;
     virtual void record(BackendEvent event, cudaStream_t stream) = 0;
     /// Whether the work before the last record is done (true for an event never recorded).

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// The arenas: contiguous ranges of addresses, and the pool of the blocks in them.
+//
+// Invariant: an arena's blocks cover its whole range; the unmapped ones among them are whole chunks, the others are
+// exactly what is mapped. Mapped bytes never exceed the limit. Memory is unmapped only when it is settled.
+#pragma once
+
+#include "cuda_zstd/host/arena_source.hpp"
+#include "cuda_zstd/host/block_pool.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace cuda_zstd::detail {
+
+struct Arena : PoolRegion {
+    AddressRange range;
+    /// What is mapped and unmapped as one piece.
+    std::size_t chunk_bytes = 0;
+};
+
+struct ArenaFigures {
+    FreeFigures free;
+    std::size_t capacity_bytes = 0;
+    std::size_t peak_capacity_bytes = 0;
+    std::uint64_t growths = 0;
+    std::uint64_t returns = 0;
+};
+
+/// Large blocks, and the memory of the smaller pools. Members may be called from any thread.
+class ArenaPool final : public BlockPool {
+public:
+    ArenaPool(const PoolOptions& options, StreamOrder& order, std::shared_ptr<ArenaSource> source);
+    /// Work that uses the memory must be done.
+    ~ArenaPool() override;
+
+    Taken take(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Effort effort) override;
+    void give(Block& block, Dependencies dependencies) override;
+
+    /// Maps until `bytes` are free. Throws `out_of_memory`.
+    void reserve(std::size_t bytes);
+    /// Waits for pending frees on the host.
+    void wait_on_host();
+    /// Unmaps settled free chunks, least recently used first, until the capacity is at most `keep_bytes`.
+    void trim(std::size_t keep_bytes);
+    /// All mapped memory becomes free. Work that uses it must be done.
+    void reset();
+
+    std::size_t limit_bytes() const noexcept { return limit_bytes_; }
+    ArenaFigures figures() const;
+    void for_each_free(const std::function<void(const Block&)>& visit) const;
+    /// What the source said when it last failed; empty if it never did.
+    std::string last_failure() const;
+    std::string check() const;
+
+private:
+    bool grow(std::size_t bytes, std::size_t alignment);
+    std::size_t wanted_growth_bytes(std::size_t needed_bytes) const;
+    bool grow_in(Arena& arena, std::size_t bytes, std::size_t alignment);
+    Arena* add_arena(std::size_t bytes);
+    std::size_t map_chunks(Arena& arena, std::byte* from, std::size_t bytes, std::size_t needed_bytes);
+    void make_free(Arena& arena, Block& unmapped, std::size_t bytes);
+    void unmap(Block& block, std::size_t keep_bytes);
+    void release_empty_arenas();
+
+    const PoolOptions options_;
+    const std::shared_ptr<ArenaSource> source_;
+    std::size_t limit_bytes_ = 0;
+    std::size_t chunk_bytes_ = 0;
+    mutable std::mutex mutex_;
+    BlockHeap heap_;
+    std::vector<std::unique_ptr<Arena>> arenas_;
+    std::size_t capacity_bytes_ = 0;
+    std::size_t peak_capacity_bytes_ = 0;
+    std::uint64_t growths_ = 0;
+    std::uint64_t returns_ = 0;
+    std::string last_failure_;
+};
+
+} // namespace cuda_zstd::detail

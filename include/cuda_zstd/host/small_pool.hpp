@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// The small pool: slots of equal size in slabs, a size class each.
+//
+// Invariant: every slot is either live or in exactly one list of its class: the settled slots, or those of the stream
+// that it was freed on, in the order of the frees. A slab's memory goes back with the tickets of all its slots.
+// Streams are spread over shards, so that threads with streams of their own do not meet at one mutex.
+#pragma once
+
+#include "cuda_zstd/host/block_pool.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace cuda_zstd::detail {
+
+struct SizeClass;
+
+struct Slab {
+    SizeClass* size_class = nullptr;
+    Block* memory = nullptr;
+    std::uint32_t slots = 0;
+    std::uint32_t free_slots = 0;
+};
+
+struct FreeSlot {
+    std::byte* ptr = nullptr;
+    Slab* slab = nullptr;
+    TicketRef ticket;
+    std::uint64_t timestamp = 0;
+};
+
+/// A slot that is taken; `slab` is null when there is none.
+struct TakenSlot {
+    std::byte* ptr = nullptr;
+    Slab* slab = nullptr;
+    Dependencies dependencies;
+    Origin origin = Origin::own;
+};
+
+struct alignas(64) SizeClass {
+    std::mutex mutex;
+    std::size_t slot_bytes = 0;
+    std::vector<FreeSlot> settled;
+    std::unordered_map<std::uint64_t, std::deque<FreeSlot>> by_stream;
+    std::unordered_map<Slab*, std::unique_ptr<Slab>> slabs;
+    std::size_t empty_slabs = 0;
+};
+
+/// Members may be called from any thread.
+class SmallPool {
+public:
+    /// For requests below `limit_bytes`.
+    SmallPool(std::size_t limit_bytes, StreamOrder& order, BlockPool& parent);
+
+    /// The slot size that serves a request: a multiple of the granule, steps of 256 B to 1 KiB, then four a doubling.
+    static std::size_t slot_bytes(std::size_t bytes) noexcept;
+    static unsigned class_of(std::size_t bytes) noexcept;
+
+    TakenSlot take(std::size_t bytes, const StreamRef& stream, Effort effort);
+    /// Frees a slot behind its dependencies, at most one ticket.
+    void give(std::byte* ptr, Slab& slab, const Dependencies& dependencies);
+    /// Returns every slab without live slots to the parent.
+    void flush();
+    void wait_on_host();
+    /// Forgets all slabs; the parent is reset by the caller.
+    void clear();
+
+    FreeFigures figures() const;
+    void
+    for_each_free(const std::function<void(std::byte* ptr, std::size_t bytes, std::uint64_t timestamp)>& visit) const;
+    std::string check() const;
+
+private:
+    static constexpr unsigned shard_count = 8;
+    using Shard = std::vector<std::unique_ptr<SizeClass>>;
+
+    TakenSlot take_from(SizeClass& size_class, const StreamRef& stream, Effort effort);
+    bool settle(SizeClass& size_class);
+    bool add_slab(SizeClass& size_class, const StreamRef& stream, Effort effort);
+    void release_empty(SizeClass& size_class, std::size_t keep);
+
+    StreamOrder& order_;
+    BlockPool& parent_;
+    std::array<Shard, shard_count> shards_;
+};
+
+} // namespace cuda_zstd::detail

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+// MemoryPoolManager's own members: each checks its arguments and hands the call to the parts.
+#include "cuda_zstd/host/error.hpp"
+#include "cuda_zstd/host/trace.hpp"
+#include "pool_state.hpp"
+
+#include <bit>
+#include <ostream>
+#include <string>
+
+namespace cuda_zstd {
+namespace {
+
+constexpr std::size_t default_alignment_bytes = 256;
+constexpr std::size_t largest_alignment_bytes = std::size_t{2} << 20;
+constexpr std::size_t device_arena_unit_bytes = std::size_t{2} << 20;
+
+void require_bytes(std::size_t size, const char* call) {
+    if (size == 0)
+        throw usage_error(std::string(call) +
+                          "(0): a block has at least one byte; a caller with nothing to store needs none");
+}
+
+std::string version_text(unsigned version) {
+    return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
+           std::to_string(version % 100);
+}
+
+} // namespace
+
+unsigned library_version() noexcept { return CUDA_ZSTD_POOL_VERSION; }
+
+MemoryPoolManager& MemoryPoolManager::instance_for(unsigned header_version) {
+    // Releases of one minor version fit each other.
+    if (header_version / 100 != library_version() / 100)
+        throw configuration_error("the program was compiled with the headers of version " +
+                                  version_text(header_version) + ", but the library is version " +
+                                  version_text(library_version()));
+    static MemoryPoolManager& pool = *new MemoryPoolManager(from_environment(PoolOptions{}));
+    return pool;
+}
+
+MemoryPoolManager::MemoryPoolManager(const PoolOptions& options)
+    : state_(std::make_unique<State>(validated(options))) {}
+MemoryPoolManager::~MemoryPoolManager() = default;
+
+void* MemoryPoolManager::allocate(std::size_t size, cudaStream_t stream) {
+    return allocate(size, default_alignment_bytes, stream);
+}
+
+void* MemoryPoolManager::allocate(std::size_t size, std::size_t alignment, cudaStream_t stream) {
+    static const TraceName name("allocate", TraceCategory::allocate);
+    const TraceRange range(name, size);
+    require_bytes(size, "allocate");
+    if (!std::has_single_bit(alignment) || alignment > largest_alignment_bytes)
+        throw usage_error("allocate with an alignment of " + std::to_string(alignment) +
+                          " bytes: expected a power of two up to " + std::to_string(largest_alignment_bytes));
+    if (alignment < default_alignment_bytes) alignment = default_alignment_bytes;
+    const auto record = state_->allocate(size, alignment, stream, state_->kind_of(size));
+    if (record.ptr == nullptr) state_->throw_out_of_memory(size);
+    return record.ptr;
+}
+
+void* MemoryPoolManager::try_allocate(std::size_t size, cudaStream_t stream) {
+    static const TraceName name("try_allocate", TraceCategory::allocate);
+    const TraceRange range(name, size);
+    require_bytes(size, "try_allocate");
+    return state_->allocate(size, default_alignment_bytes, stream, state_->kind_of(size)).ptr;
+}
+
+void MemoryPoolManager::deallocate(void* ptr, cudaStream_t stream) {
+    static const TraceName name("deallocate", TraceCategory::free);
+    const TraceRange range(name);
+    if (ptr != nullptr) state_->deallocate(ptr, stream, detail::LiveTable::Claim::block);
+}
+
+void MemoryPoolManager::reset() {
+    static const TraceName name("reset", TraceCategory::trim);
+    const TraceRange range(name);
+    state_->reset();
+}
+
+void MemoryPoolManager::trim() { trim(0); }
+
+void MemoryPoolManager::trim(std::size_t keep_bytes) {
+    static const TraceName name("trim", TraceCategory::trim);
+    const TraceRange range(name, keep_bytes);
+    state_->trim(keep_bytes);
+}
+
+void MemoryPoolManager::reserve(std::size_t bytes) {
+    static const TraceName name("reserve", TraceCategory::grow);
+    const TraceRange range(name, bytes);
+    const detail::Turnstile::Passage passage(state_->turnstile_);
+    state_->large_.reserve(bytes);
+}
+
+std::size_t MemoryPoolManager::get_allocated_size() const {
+    return state_->allocated_bytes_.load(std::memory_order_relaxed);
+}
+std::size_t MemoryPoolManager::get_pool_size() const { return state_->large_.figures().capacity_bytes; }
+
+void MemoryPoolManager::print_stats(std::FILE* to) const { std::fputs(to_text(statistics()).c_str(), to); }
+void MemoryPoolManager::print_stats(std::ostream& to) const { to << to_text(statistics()); }
+void MemoryPoolManager::print_allocated_blocks(std::FILE* to) const {
+    std::fputs(state_->live_blocks_text().c_str(), to);
+}
+void MemoryPoolManager::print_allocated_blocks(std::ostream& to) const { to << state_->live_blocks_text(); }
+
+PoolStatistics MemoryPoolManager::statistics() const { return state_->statistics(); }
+std::vector<PoolBlock> MemoryPoolManager::snapshot() const { return state_->snapshot(); }
+const PoolOptions& MemoryPoolManager::options() const noexcept { return state_->options; }
+Backend& MemoryPoolManager::backend() const noexcept { return state_->backend; }
+
+std::size_t MemoryPoolManager::usable_size(const void* ptr) const {
+    const detail::Turnstile::Passage passage(state_->turnstile_);
+    const auto record = state_->live_.find(ptr);
+    if (!record) throw usage_error("usable_size of no live block: " + state_->live_.explain(ptr));
+    return record->usable_bytes;
+}
+
+void* MemoryPoolManager::allocate_device_arena(std::size_t bytes, cudaStream_t stream) {
+    static const TraceName name("allocate_device_arena", TraceCategory::allocate);
+    const TraceRange range(name, bytes);
+    require_bytes(bytes, "allocate_device_arena");
+    const std::size_t rounded_bytes = detail::round_up(bytes, device_arena_unit_bytes);
+    const auto record = state_->allocate(rounded_bytes < bytes ? bytes : rounded_bytes, device_arena_unit_bytes, stream,
+                                         PoolKind::device);
+    if (record.ptr == nullptr) state_->throw_out_of_memory(bytes);
+    return record.ptr;
+}
+
+void MemoryPoolManager::release_device_arena(void* memory, cudaStream_t stream) {
+    static const TraceName name("release_device_arena", TraceCategory::free);
+    const TraceRange range(name);
+    if (memory != nullptr) state_->deallocate(memory, stream, detail::LiveTable::Claim::device_arena);
+}
+
+} // namespace cuda_zstd

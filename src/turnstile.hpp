@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// Lets many threads work side by side, or one alone.
+//
+// Invariant: whoever holds `alone` is the only one inside. A thread that passes takes one of 32 mutexes, its own as a
+// rule, so threads side by side do not share a cache line; `alone` takes them all, in order.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <mutex>
+#include <shared_mutex>
+
+namespace cuda_zstd::detail {
+
+class Turnstile {
+public:
+    class Passage {
+    public:
+        explicit Passage(Turnstile& turnstile) : lock_(turnstile.gates_[gate()].mutex) {}
+
+    private:
+        std::shared_lock<std::shared_mutex> lock_;
+    };
+
+    class Alone {
+    public:
+        explicit Alone(Turnstile& turnstile) : turnstile_(turnstile) {
+            for (Gate& g : turnstile_.gates_)
+                g.mutex.lock();
+        }
+        ~Alone() {
+            for (Gate& g : turnstile_.gates_)
+                g.mutex.unlock();
+        }
+        Alone(const Alone&) = delete;
+        Alone& operator=(const Alone&) = delete;
+
+    private:
+        Turnstile& turnstile_;
+    };
+
+private:
+    struct alignas(64) Gate {
+        std::shared_mutex mutex;
+    };
+    static std::size_t gate() noexcept {
+        static std::atomic<std::size_t> threads{0};
+        thread_local const std::size_t mine = threads.fetch_add(1, std::memory_order_relaxed) % gate_count;
+        return mine;
+    }
+
+    static constexpr std::size_t gate_count = 32;
+    std::array<Gate, gate_count> gates_;
+};
+
+} // namespace cuda_zstd::detail
