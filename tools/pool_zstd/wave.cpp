@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+#include "wave.hpp"
+
+#include "cuda_zstd/host/trace.hpp"
+
+#include <algorithm>
+
+namespace pool_zstd {
+
+using cuda_zstd::compression::CompressArgs;
+using cuda_zstd::compression::ContentChecksum;
+using cuda_zstd::compression::GatherArgs;
+using cuda_zstd::compression::input_padding_bytes;
+
+namespace {
+
+/// Short last chunks of many small files share a wave; each begins at a multiple of this.
+constexpr std::size_t chunk_alignment_bytes = 16;
+/// Chunks that a wave takes beyond those of full size.
+constexpr std::uint32_t spare_chunks = 1024;
+
+} // namespace
+
+Wave::Mirrored::Mirrored(Wave& wave, std::size_t bytes) : host(std::make_unique<PinnedBuffer>(wave.backend_, bytes)) {
+    if (wave.backend_.kind() == cuda_zstd::BackendKind::cuda)
+        device = cuda_zstd::PooledBuffer(wave.manager_, bytes, wave.stream_);
+}
+
+Wave::Wave(cuda_zstd::Backend& backend, cuda_zstd::MemoryPoolManager& manager, std::size_t capacity_bytes,
+           std::uint32_t chunk_bytes, Checksum checksum)
+    : backend_(backend), manager_(manager), capacity_bytes_(capacity_bytes), chunk_bytes_(chunk_bytes),
+      most_chunks_(static_cast<std::uint32_t>(capacity_bytes / chunk_bytes) + spare_chunks), checksum_(checksum),
+      stream_(backend.create_stream()), begin_(backend.create_event()), end_(backend.create_event()),
+      input_(*this, capacity_bytes + most_chunks_ * chunk_alignment_bytes + 2 * input_padding_bytes),
+      packed_(*this, cuda_zstd::compression::packed_bound(capacity_bytes, most_chunks_)),
+      spans_(*this, most_chunks_ * sizeof(ChunkSpan)), results_(*this, most_chunks_ * sizeof(ChunkResult)),
+      offsets_(*this, (most_chunks_ + std::size_t{1}) * sizeof(std::uint64_t)) {
+    const std::size_t scratch_bytes = cuda_zstd::compression::gather_scratch_bytes(backend, most_chunks_);
+    if (scratch_bytes != 0) scan_scratch_ = cuda_zstd::PooledBuffer(manager, scratch_bytes, stream_);
+}
+
+Wave::~Wave() {
+    // The buffers go back on the wave's own stream, so they do it before the stream is destroyed.
+    for (Mirrored* const buffer : {&input_, &packed_, &spans_, &results_, &offsets_})
+        buffer->device = cuda_zstd::PooledBuffer();
+    scan_scratch_ = cuda_zstd::PooledBuffer();
+    backend_.destroy_event(begin_);
+    backend_.destroy_event(end_);
+    backend_.destroy_stream(stream_);
+}
+
+unsigned char* Wave::tail() const { return input_.host->data() + input_padding_bytes + used_bytes_; }
+
+std::uint32_t Wave::room_chunks() const {
+    const auto by_bytes = input_bytes_ < capacity_bytes_
+                              ? static_cast<std::uint32_t>((capacity_bytes_ - input_bytes_) / chunk_bytes_)
+                              : 0;
+    return std::min(by_bytes, most_chunks_ - chunk_count_);
+}
+
+void Wave::add(const std::shared_ptr<InputFile>& file, std::uint64_t bytes, WavePart::Position position) {
+    auto* const spans = reinterpret_cast<ChunkSpan*>(spans_.host->data());
+    const std::uint32_t first = chunk_count_;
+    // An empty file is one empty chunk: a frame without content.
+    const bool empty_file = bytes == 0 && file->figures.input_bytes == 0 && position == WavePart::Position::last;
+    for (std::uint64_t at = 0; at < bytes || (empty_file && chunk_count_ == first); at += chunk_bytes_) {
+        const auto part = static_cast<std::uint32_t>(std::min<std::uint64_t>(chunk_bytes_, bytes - at));
+        spans[chunk_count_++] = {used_bytes_ + at, part, 0};
+    }
+    parts_.push_back({file, first, chunk_count_ - first, bytes, position});
+    file->figures.input_bytes += bytes;
+    input_bytes_ += bytes;
+    used_bytes_ += (bytes + chunk_alignment_bytes - 1) / chunk_alignment_bytes * chunk_alignment_bytes;
+}
+
+void Wave::copy_in(const Mirrored& buffer, std::size_t bytes) {
+    if (buffer.device && bytes != 0) backend_.copy_async(buffer.device.data(), buffer.host->data(), bytes, stream_);
+}
+void Wave::copy_out(const Mirrored& buffer, std::size_t bytes) {
+    if (buffer.device && bytes != 0) backend_.copy_async(buffer.host->data(), buffer.device.data(), bytes, stream_);
+}
+
+void Wave::submit(const cuda_zstd::DevicePool& pool) {
+    static const cuda_zstd::TraceName name("pool-zstd wave", cuda_zstd::TraceCategory::wave);
+    const cuda_zstd::TraceRange range(name, input_bytes_);
+    copy_in(input_, used_bytes_ + 2 * input_padding_bytes);
+    copy_in(spans_, chunk_count_ * sizeof(ChunkSpan));
+    if (chunk_count_ != 0) backend_.fill_async(results_.kernel_side(), 0, chunk_count_ * sizeof(ChunkResult), stream_);
+    CompressArgs args;
+    args.input = input_.kernel_side() + input_padding_bytes;
+    args.chunks = reinterpret_cast<const ChunkSpan*>(spans_.kernel_side());
+    args.chunk_count = chunk_count_;
+    args.checksum = checksum_ == Checksum::present ? ContentChecksum::present : ContentChecksum::absent;
+    args.results = reinterpret_cast<ChunkResult*>(results_.kernel_side());
+    args.frame_offsets = reinterpret_cast<std::uint64_t*>(offsets_.kernel_side());
+    GatherArgs gather;
+    gather.packed = packed_.kernel_side();
+    gather.scratch = scan_scratch_.data();
+    gather.scratch_bytes = scan_scratch_.size_bytes();
+    backend_.record(begin_, stream_);
+    cuda_zstd::compression::launch_compress(backend_, stream_, pool, args);
+    cuda_zstd::compression::launch_gather(backend_, stream_, pool, args, gather);
+    backend_.record(end_, stream_);
+    copy_out(offsets_, (chunk_count_ + std::size_t{1}) * sizeof(std::uint64_t));
+    copy_out(results_, chunk_count_ * sizeof(ChunkResult));
+}
+
+void Wave::collect() {
+    static const cuda_zstd::TraceName name("pool-zstd collect", cuda_zstd::TraceCategory::wave);
+    const cuda_zstd::TraceRange range(name, input_bytes_);
+    backend_.synchronize(stream_);
+    kernel_ms_ = static_cast<double>(backend_.elapsed_ms(begin_, end_));
+    // Only now is it known how many bytes there are.
+    copy_out(packed_, reinterpret_cast<const std::uint64_t*>(offsets_.host->data())[chunk_count_]);
+    backend_.synchronize(stream_);
+}
+
+std::span<const unsigned char> Wave::frames(const WavePart& part) const {
+    const auto* const offsets = reinterpret_cast<const std::uint64_t*>(offsets_.host->data());
+    const std::uint64_t begin = offsets[part.first_chunk];
+    return {packed_.host->data() + begin, offsets[part.first_chunk + part.chunk_count] - begin};
+}
+std::span<const cuda_zstd::compression::ChunkResult> Wave::results(const WavePart& part) const {
+    return {reinterpret_cast<const ChunkResult*>(results_.host->data()) + part.first_chunk, part.chunk_count};
+}
+std::span<const cuda_zstd::compression::ChunkSpan> Wave::chunks(const WavePart& part) const {
+    return {reinterpret_cast<const ChunkSpan*>(spans_.host->data()) + part.first_chunk, part.chunk_count};
+}
+
+void Wave::clear() {
+    parts_.clear();
+    chunk_count_ = 0;
+    used_bytes_ = 0;
+    input_bytes_ = 0;
+}
+
+} // namespace pool_zstd
