@@ -110,14 +110,16 @@ build_preset() {
     local preset=$1 folder=build/$1
     shift
     find_toolkit
-    if [[ ! -e $folder/build.ninja ]] || ! grep -qxF "CMAKE_CUDA_COMPILER:FILEPATH=$toolkit/bin/nvcc" "$folder/CMakeCache.txt"; then
+    if [[ ! -e $folder/build.ninja || $(cat "$folder/configured_with" 2>/dev/null) != "$toolkit" ]]; then
         say "configuring $folder with the CUDA toolkit in $toolkit"
-        mkdir -p build
+        mkdir -p "$folder"
+        rm -f "$folder/configured_with"
         cmake --fresh --preset "$preset" -DCMAKE_CUDA_COMPILER="$toolkit/bin/nvcc" -DCUDAToolkit_ROOT="$toolkit" \
             >"build/configure-$preset.log" 2>&1 || {
             cat "build/configure-$preset.log" >&2
             die "Configuring failed; its output is above and in build/configure-$preset.log."
         }
+        printf '%s\n' "$toolkit" >"$folder/configured_with"
     fi
     say "building $folder${*:+: $*}"
     if [[ -t 1 ]]; then
