@@ -2,23 +2,43 @@
 # SPDX-License-Identifier: MIT
 """The main job: compresses files with pool-zstd, decodes each result, compares it byte for byte, and prints what it took.
 
-The result is decoded by Debian's zstd program; where there is none, by libzstd's decoder, and the table says so.
-Exits with 1 when a file does not come back as it was, and with pool-zstd's own code when that fails.
+The result is decoded by Debian's zstd program; where there is none, by libzstd's decoder, and the last line says so.
+Exits with 1 when a file does not come back as it was or memory of the pool leaks, and with pool-zstd's own code when that fails.
 """
 import argparse
 import collections
 import csv
-import ctypes
+import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import subprocess
 import sys
 import time
 
+from reference_codecs import Decoder, difference, lz4_bytes
+
 MIB = 1 << 20
-PIECE_BYTES = 4 * MIB
+# Up to here each file is also done by itself, for its speed.
+ALONE_LIMIT_BYTES = 1 << 30
+
+
+@dataclasses.dataclass
+class Case:
+    """A row of the table."""
+    name: str
+    size: int
+    packed: int
+    seconds: float
+    scratch: int
+    worst: int
+
+    def cells(self) -> list[str]:
+        return [self.name, f"{self.size:,}", ratio(self.size, self.packed), f"{self.speed():,.0f}", f"{self.scratch / MIB:,.2f}",
+                f"{self.worst / MIB:,.2f}", ratio(self.scratch, self.worst)]
+
+    def speed(self) -> float:
+        return self.size / self.seconds / MIB if self.seconds > 0 else 0.0
 
 
 class Progress:
@@ -78,96 +98,6 @@ def compress(program: pathlib.Path, files: list[pathlib.Path], folder: pathlib.P
     return json.loads(report_file.read_text())
 
 
-class Decoder:
-    """Debian's zstd program, or libzstd where that is missing."""
-
-    def __init__(self) -> None:
-        self.program = shutil.which("zstd")
-        self.library = None
-        if self.program is None:
-            try:
-                self.library = ctypes.CDLL("libzstd.so.1")
-            except OSError:
-                sys.exit("main_job: neither the zstd program nor libzstd.so.1 is here: nothing can check the results")
-
-    @property
-    def name(self) -> str:
-        return "zstd -d" if self.program else "libzstd's decoder (there is no zstd program here)"
-
-    def pieces(self, path: pathlib.Path):
-        if self.program:
-            with subprocess.Popen([self.program, "-d", "-q", "-c", str(path)], stdout=subprocess.PIPE) as process:
-                while piece := process.stdout.read(PIECE_BYTES):
-                    yield piece
-            if process.returncode != 0:
-                raise ValueError(f"zstd -d refuses it (exit code {process.returncode})")
-        else:
-            yield from self.library_pieces(path.read_bytes())
-
-    def library_pieces(self, packed: bytes):
-        class Buffer(ctypes.Structure):
-            _fields_ = [("data", ctypes.c_void_p), ("size", ctypes.c_size_t), ("at", ctypes.c_size_t)]
-
-        lib = self.library
-        lib.ZSTD_createDStream.restype = ctypes.c_void_p
-        lib.ZSTD_decompressStream.restype = ctypes.c_size_t
-        lib.ZSTD_decompressStream.argtypes = [ctypes.c_void_p, ctypes.POINTER(Buffer), ctypes.POINTER(Buffer)]
-        lib.ZSTD_freeDStream.argtypes = [ctypes.c_void_p]
-        lib.ZSTD_isError.argtypes = [ctypes.c_size_t]
-        stream = lib.ZSTD_createDStream()
-        source = Buffer(ctypes.cast(ctypes.c_char_p(packed), ctypes.c_void_p), len(packed), 0)
-        space = ctypes.create_string_buffer(PIECE_BYTES)
-        wanted = 1
-        try:
-            while True:
-                target = Buffer(ctypes.cast(space, ctypes.c_void_p), PIECE_BYTES, 0)
-                wanted = lib.ZSTD_decompressStream(stream, ctypes.byref(target), ctypes.byref(source))
-                if lib.ZSTD_isError(wanted):
-                    raise ValueError("libzstd refuses it")
-                if target.at:
-                    yield space.raw[:target.at]
-                # After the last frame another call would begin a new one; with nothing left to read or to write, one is cut off.
-                if source.at == source.size and (wanted == 0 or not target.at):
-                    break
-        finally:
-            lib.ZSTD_freeDStream(stream)
-        if wanted != 0:
-            raise ValueError("it ends in the middle of a frame")
-
-
-def difference(original: pathlib.Path, packed: pathlib.Path, decoder: Decoder) -> str | None:
-    """What is wrong with the decoded file, or None where it is the original byte for byte."""
-    position = 0
-    try:
-        with open(original, "rb") as file:
-            for piece in decoder.pieces(packed):
-                if file.read(len(piece)) != piece:
-                    return f"differs within the {len(piece)} bytes from {position} on"
-                position += len(piece)
-            if file.read(1):
-                return f"ends after {position} bytes, the original does not"
-    except (OSError, ValueError) as error:
-        return str(error)
-    return None
-
-
-def lz4_bytes(files: list[pathlib.Path], chunk_bytes: int, progress: Progress) -> int | None:
-    """What LZ4_compress_fast(1) makes of the same chunks, each stored where it would grow; None without liblz4."""
-    try:
-        library = ctypes.CDLL("liblz4.so.1")
-    except OSError:
-        return None
-    space = ctypes.create_string_buffer(library.LZ4_compressBound(chunk_bytes))
-    total = done = 0
-    for path in files:
-        with open(path, "rb") as file:
-            while chunk := file.read(chunk_bytes):
-                total += min(library.LZ4_compress_fast(chunk, space, len(chunk), len(space), 1), len(chunk))
-                done += len(chunk)
-                progress.show("LZ4", done)
-    return total
-
-
 def print_table(rows: list[list[str]]) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for number, row in enumerate(rows):
@@ -190,21 +120,21 @@ def ratio(over: float, under: float) -> str:
     return f"{over / under:.3f}" if under else "-"
 
 
-def file_row(name: str, size: int, packed: int, seconds: float, peak: int, worst: int) -> list[str]:
-    return [name, f"{size:,}", ratio(size, packed), f"{size / seconds / MIB:,.0f}" if seconds > 0 else "-",
-            f"{peak / MIB:,.2f}", f"{worst / MIB:,.2f}", ratio(peak, worst)]
-
-
-def write_csv(path: pathlib.Path, subject: str, cases: list[tuple[str, int, int, float, int, int]]) -> None:
+def write_csv(path: pathlib.Path, cases: list[Case], kernel_seconds: float, lz4: int | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    whole = cases[-1]
     with open(path, "w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["subject", "case", "metric", "unit", "value"])
-        for name, size, packed, seconds, peak, worst in cases:
-            rows.writerow([subject, name, "ratio", "", ratio(size, packed)])
-            rows.writerow([subject, name, "speed", "MiB/s", f"{size / seconds / MIB:.1f}" if seconds > 0 else ""])
-            rows.writerow([subject, name, "peak_scratch", "bytes", peak])
-            rows.writerow([subject, name, "worst_case", "bytes", worst])
+        for case in cases:
+            rows.writerow(["pool-zstd", case.name, "ratio", "", ratio(case.size, case.packed)])
+            rows.writerow(["pool-zstd", case.name, "speed", "MiB/s", f"{case.speed():.1f}"])
+            rows.writerow(["pool-zstd", case.name, "scratch", "bytes", case.scratch])
+            rows.writerow(["pool-zstd", case.name, "worst_case", "bytes", case.worst])
+        if kernel_seconds > 0:
+            rows.writerow(["pool-zstd", whole.name, "kernel_speed", "MiB/s", f"{whole.size / kernel_seconds / MIB:.1f}"])
+        if lz4:
+            rows.writerow(["LZ4_compress_fast(1)", whole.name, "ratio", "", ratio(whole.size, lz4)])
 
 
 def print_pool(report: dict) -> None:
@@ -224,63 +154,76 @@ def print_pool(report: dict) -> None:
         print(report["manager_statistics"].strip())
 
 
-def main() -> int:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool-zstd", type=pathlib.Path, required=True, metavar="PROGRAM")
     parser.add_argument("--output", type=pathlib.Path, required=True, metavar="FOLDER", help="where the results go")
     parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="also write the figures there")
-    parser.add_argument("--option", action="append", default=[], metavar="OPTION", help="passed on to pool-zstd, as in --option=--pool=2G")
+    parser.add_argument("--option", action="append", default=[], help="passed on to pool-zstd, as in --option=--pool=2G")
     parser.add_argument("--fits", action="store_true", help="fail where the pool was too small for a chunk")
     parser.add_argument("--folder", type=pathlib.Path, help="do every file in this folder")
     parser.add_argument("files", nargs="*", type=pathlib.Path)
     arguments = parser.parse_args()
-    files = list(arguments.files)
     if arguments.folder:
-        files += sorted(file for file in arguments.folder.iterdir() if file.is_file())
-    if not files:
+        arguments.files += sorted(file for file in arguments.folder.iterdir() if file.is_file())
+    if not arguments.files:
         parser.error("no files")
+    return arguments
 
+
+def main() -> int:
+    arguments = parse_arguments()
+    files = arguments.files
     sizes = {file: file.stat().st_size for file in files}
     total_bytes = sum(sizes.values())
+    alone = len(files) > 1 and total_bytes <= ALONE_LIMIT_BYTES
     progress = Progress(total_bytes)
     decoder = Decoder()
+
     reports, cases, wrong = [], [], {}
-    compressed_bytes = checked_bytes = 0
+    compressed = checked = timed = 0
     for number, group in enumerate(batches(files)):
         folder = arguments.output / str(number)
-        report = compress(arguments.pool_zstd, group, folder, arguments.option, progress, compressed_bytes)
+        report = compress(arguments.pool_zstd, group, folder, arguments.option, progress, compressed)
         reports.append(report)
-        compressed_bytes += sum(sizes[file] for file in group)
+        compressed += sum(sizes[file] for file in group)
         for file, entry in zip(group, report["files"], strict=True):
             packed = folder / (file.name + ".zst")
-            progress.show("checking", checked_bytes)
+            progress.show("checking", checked)
             problem = difference(file, packed, decoder)
             if problem:
                 wrong[file] = problem
-            checked_bytes += sizes[file]
-            worst = worst_case_bytes(sizes[file], report["chunk_bytes"])
-            cases.append((file.name, sizes[file], packed.stat().st_size, entry["seconds"], entry["scratch_bytes"], worst))
+            checked += sizes[file]
+            cases.append(Case(file.name, sizes[file], packed.stat().st_size, entry["seconds"], entry["scratch_bytes"],
+                              worst_case_bytes(sizes[file], report["chunk_bytes"])))
+            if alone:
+                # In one run files overlap, which says nothing about each of them.
+                own = compress(arguments.pool_zstd, [file], arguments.output / "alone", arguments.option, progress, timed)
+                timed += sizes[file]
+                cases[-1].seconds = own["total"]["seconds"]
     chunk_bytes = reports[0]["chunk_bytes"]
     lz4 = lz4_bytes(files, chunk_bytes, progress)
     progress.clear()
+    shutil.rmtree(arguments.output / "alone", ignore_errors=True)
 
-    packed_bytes = sum(case[2] for case in cases)
     seconds = sum(report["total"]["seconds"] for report in reports)
-    whole = ("all", total_bytes, packed_bytes, seconds, sum(case[4] for case in cases), sum(case[5] for case in cases))
+    kernel_seconds = sum(report["total"]["kernel_seconds"] for report in reports)
+    cases.append(Case("all", total_bytes, sum(case.packed for case in cases), seconds, sum(case.scratch for case in cases),
+                      sum(case.worst for case in cases)))
     print(f"Backend: {reports[0]['backend']} ({reports[0]['device']}); chunks of {chunk_bytes >> 10} KiB\n")
-    print_table([["file", "bytes", "ratio", "MB/s", "scratch MB", "worst case MB", "share"],
-                 *[file_row(*case) for case in cases], file_row(*whole)])
-    print("\nMB is 2^20 bytes. Scratch: what the kernels took from the pool, each chunk at its peak. Worst case: what would have\n"
-          "been reserved if kernels could not allocate, which is chunk / 4 sequences of 8 bytes and ZSTD_compressBound(chunk).")
+    print_table([["file", "bytes", "ratio", "MB/s", "scratch MB", "worst case MB", "share"], *[case.cells() for case in cases]])
+    print(f"\nMB is 2^20 bytes. {'MB/s: each file by itself; all: in one run. ' if alone else ''}Scratch: what the kernels took\n"
+          "from the pool, each chunk at its peak. Worst case: what would have been reserved if kernels could not allocate,\n"
+          "for each chunk chunk / 4 sequences of 8 bytes and ZSTD_compressBound(chunk).")
+    if kernel_seconds > 0 and reports[0]["backend"] != "host":  # there, waves overlap and each counts the other
+        print(f"Kernels alone: {total_bytes / kernel_seconds / MIB:,.0f} MB/s of input.")
     for report in reports:
         print_pool(report)
-    print(f"\nRatio over all files: {ratio(total_bytes, packed_bytes)}; LZ4_compress_fast(1) on the same chunks: "
+    print(f"\nRatio over all files: {ratio(total_bytes, cases[-1].packed)}; LZ4_compress_fast(1) on the same chunks: "
           f"{ratio(total_bytes, lz4) if lz4 else 'not known, there is no liblz4'}")
     if arguments.csv:
-        write_csv(arguments.csv, "pool-zstd", cases + [whole])
-        if lz4:
-            with open(arguments.csv, "a", newline="") as file:
-                csv.writer(file).writerow(["LZ4_compress_fast(1)", "all", "ratio", "", ratio(total_bytes, lz4)])
+        write_csv(arguments.csv, cases, kernel_seconds, lz4)
+
     for file, problem in wrong.items():
         print(f"MISMATCH: {file}: {problem}", file=sys.stderr)
     leaked = sum(report["total"]["leaked_bytes"] + report["pool"]["live_bytes"] for report in reports)
