@@ -109,6 +109,7 @@ public:
 private:
     static MemoryPoolManager& instance_for(unsigned header_version);
 
+    friend struct PoolInspector;
     struct State;
     std::unique_ptr<State> state_;
 };

@@ -91,6 +91,7 @@ std::size_t ArenaPool::wanted_growth_bytes(std::size_t needed_bytes) const {
 bool ArenaPool::grow(std::size_t bytes, std::size_t alignment) {
     static const TraceName name("grow", TraceCategory::grow);
     const TraceRange range(name, bytes);
+    heap_.settle();
     if (source_->grows())
         for (const auto& arena : arenas_)
             if (grow_in(*arena, bytes, alignment)) return true;

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdio>
 #include <mutex>
+#include <utility>
 
 namespace cuda_zstd::detail {
 namespace {
@@ -33,6 +34,7 @@ struct alignas(64) Part {
         Past& slot = past[past_count % remembered_per_part];
         slot = entry;
         slot.order = ++past_count;
+        slot.record.since_allocation.clear();
     }
 };
 
@@ -64,10 +66,11 @@ struct LiveTable::State {
 LiveTable::LiveTable() : state_(std::make_unique<State>()) {}
 LiveTable::~LiveTable() = default;
 
-void LiveTable::insert(const LiveRecord& record) {
+void LiveTable::insert(LiveRecord record) {
     Part& part = state_->part(record.ptr);
     const std::lock_guard lock(part.mutex);
-    part.live.emplace(record.ptr, record);
+    const void* ptr = record.ptr;
+    part.live.emplace(ptr, std::move(record));
 }
 
 std::optional<LiveRecord> LiveTable::claim(const void* ptr, Claim what) {
@@ -76,7 +79,7 @@ std::optional<LiveRecord> LiveTable::claim(const void* ptr, Claim what) {
     const auto found = part.live.find(ptr);
     if (found == part.live.end()) return std::nullopt;
     if ((found->second.kind == PoolKind::device) != (what == Claim::device_arena)) return std::nullopt;
-    const LiveRecord record = found->second;
+    LiveRecord record = std::move(found->second);
     part.live.erase(found);
     return record;
 }

@@ -134,14 +134,15 @@ LiveRecord MemoryPoolManager::State::allocate(std::size_t bytes, std::size_t ali
         failed_.fetch_add(1, relaxed);
         return {};
     }
-    LiveRecord record{piece.ptr, bytes, piece.bytes, piece.slab, piece.block, ref.id, 0, now_ns(), kind};
+    LiveRecord record{piece.ptr, bytes, piece.bytes, piece.slab, piece.block, ref.id, 0, now_ns(), kind, {}};
     try {
         order_.wait_on_device(ref, piece.dependencies);
         record.sequence = sequence_.fetch_add(1, relaxed) + 1;
+        record.since_allocation = piece.dependencies;
         live_.insert(record);
     } catch (...) {
         if (piece.slab != nullptr)
-            small_.give(piece.ptr, *piece.slab, std::move(piece.dependencies));
+            small_.give(piece.ptr, *piece.slab, piece.dependencies);
         else
             pool_of(*piece.block).give(*piece.block, std::move(piece.dependencies));
         throw;
@@ -169,10 +170,12 @@ void MemoryPoolManager::State::deallocate(void* ptr, cudaStream_t stream, LiveTa
     const StreamRef ref = checked_stream(stream, "deallocate");
     const auto record = live_.claim(ptr, what);
     if (!record) throw usage_error("cannot free: " + live_.explain(ptr));
-    TicketRef ticket;
+    Dependencies dependencies;
     try {
         // Before the block is published: who finds it must find what it waits for.
-        ticket = order_.record(ref);
+        dependencies = record->slab != nullptr
+                           ? Dependencies(order_.freed_on_as_one(ref, record->stream_id, record->since_allocation))
+                           : order_.freed_on(ref, record->stream_id, record->since_allocation);
         live_.remember(*record, ref.id);
     } catch (...) {
         live_.insert(*record);
@@ -186,9 +189,9 @@ void MemoryPoolManager::State::deallocate(void* ptr, cudaStream_t stream, LiveTa
     allocated_bytes_.fetch_sub(record->requested_bytes, relaxed);
     if (record->kind == PoolKind::device) device_pools_.fetch_sub(1, relaxed);
     if (record->slab != nullptr)
-        small_.give(record->ptr, *record->slab, Dependencies(std::move(ticket)));
+        small_.give(record->ptr, *record->slab, dependencies);
     else
-        pool_of(*record->block).give(*record->block, Dependencies(std::move(ticket)));
+        pool_of(*record->block).give(*record->block, std::move(dependencies));
 }
 
 void MemoryPoolManager::State::reset() {

@@ -80,4 +80,10 @@ private:
     friend class MemoryPoolManager;
 };
 
+/// For tests: looks into a pool.
+struct PoolInspector {
+    /// Empty when all parts of the pool are sound. No other thread may use it.
+    static std::string check(const MemoryPoolManager& pool) { return pool.state_->check(); }
+};
+
 } // namespace cuda_zstd

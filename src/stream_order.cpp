@@ -77,6 +77,19 @@ TicketRef StreamOrder::record(const StreamRef& stream) {
     return reference;
 }
 
+Dependencies StreamOrder::freed_on(const StreamRef& stream, std::uint64_t allocation_stream_id,
+                                   Dependencies since_allocation) {
+    if (stream.id == allocation_stream_id || settle(since_allocation)) return Dependencies(record(stream));
+    since_allocation.add(record(stream));
+    return since_allocation;
+}
+
+TicketRef StreamOrder::freed_on_as_one(const StreamRef& stream, std::uint64_t allocation_stream_id,
+                                       Dependencies since_allocation) {
+    if (stream.id != allocation_stream_id && !settle(since_allocation)) wait_on_device(stream, since_allocation);
+    return record(stream);
+}
+
 void StreamOrder::recycle(Ticket* ticket) noexcept {
     Shelf& to = shelf(ticket->stream_id);
     const std::lock_guard lock(to.mutex);

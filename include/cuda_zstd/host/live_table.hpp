@@ -33,6 +33,8 @@ struct LiveRecord {
     std::uint64_t sequence = 0;
     std::uint64_t timestamp = 0;
     PoolKind kind = PoolKind::small;
+    /// What the block's stream had to wait for when it was allocated, its own earlier work included.
+    Dependencies since_allocation;
 };
 
 class LiveTable {
@@ -42,7 +44,7 @@ public:
     LiveTable(const LiveTable&) = delete;
     LiveTable& operator=(const LiveTable&) = delete;
 
-    void insert(const LiveRecord& record);
+    void insert(LiveRecord record);
     /// Takes a record out. Device arenas are claimed only as such, and nothing else is.
     enum class Claim : std::uint8_t { block, device_arena };
     std::optional<LiveRecord> claim(const void* ptr, Claim what);

@@ -96,6 +96,13 @@ public:
     Backend& backend() const noexcept { return backend_; }
     /// A ticket for all work that the stream holds now. One event record.
     TicketRef record(const StreamRef& stream);
+    /// What a block waits for that is freed on `stream` now. The stream's own ticket covers what the block waited for
+    /// when it was allocated only where it was allocated on this stream; `since_allocation` is what must be kept if
+    /// not.
+    Dependencies freed_on(const StreamRef& stream, std::uint64_t allocation_stream_id, Dependencies since_allocation);
+    /// The same as one ticket: the stream is made to wait for what must be kept.
+    TicketRef freed_on_as_one(const StreamRef& stream, std::uint64_t allocation_stream_id,
+                              Dependencies since_allocation);
     /// One event query, none once it was complete.
     bool is_complete(Ticket& ticket);
     /// Drops completed tickets; true when none is left.

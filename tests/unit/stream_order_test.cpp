@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT
+// Blocks that go from stream to stream on the host backend, with work that would destroy data if the order were wrong.
+#include "cuda_zstd_memory_pool_enhanced.h"
+#include "pool_state.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <random>
+#include <thread>
+#include <vector>
+
+namespace cuda_zstd {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::size_t MiB = std::size_t{1} << 20;
+
+/// Work that a stream does not get past until the test opens it.
+class Gate {
+public:
+    ~Gate() { open(); }
+    void close(Backend& backend, cudaStream_t stream) {
+        backend.host_task(stream, [state = state_] {
+            while (!state->load())
+                std::this_thread::yield();
+        });
+    }
+    void open() { state_->store(true); }
+
+private:
+    std::shared_ptr<std::atomic<bool>> state_ = std::make_shared<std::atomic<bool>>(false);
+};
+
+class StreamOrderTest : public testing::Test {
+protected:
+    StreamOrderTest() {
+        for (cudaStream_t& stream : streams)
+            stream = backend.create_stream();
+    }
+    ~StreamOrderTest() override {
+        for (Gate& gate : gates)
+            gate.open();
+        for (const cudaStream_t stream : streams)
+            backend.destroy_stream(stream);
+    }
+
+    static PoolOptions options(std::size_t max_bytes) {
+        PoolOptions made;
+        made.backend = BackendKind::host;
+        made.max_bytes = max_bytes;
+        made.growth = Growth::exact;
+        return made;
+    }
+    /// The stream writes `value` behind its gate.
+    void write_later(std::size_t stream, void* block, unsigned char value, std::size_t bytes) {
+        gates[stream].close(backend, streams[stream]);
+        backend.fill_async(block, value, bytes, streams[stream]);
+    }
+    /// Time for work to run that should wait.
+    static void give_wrong_order_a_chance() { std::this_thread::sleep_for(50ms); }
+    static bool all(const void* block, unsigned char value, std::size_t bytes) {
+        const auto* byte = static_cast<const unsigned char*>(block);
+        return byte[0] == value && std::memcmp(byte, byte + 1, bytes - 1) == 0;
+    }
+
+    Backend& backend = Backend::get(BackendKind::host);
+    std::array<cudaStream_t, 3> streams{};
+    std::array<Gate, 3> gates;
+};
+
+class StreamOrderBySize : public StreamOrderTest, public testing::WithParamInterface<std::size_t> {};
+
+TEST_P(StreamOrderBySize, TheFreeingStreamGetsTheBlockAgainAtOnce) {
+    MemoryPoolManager pool(options(64 * MiB));
+    void* block = pool.allocate(GetParam(), streams[0]);
+    write_later(0, block, 1, GetParam());
+    pool.deallocate(block, streams[0]);
+    EXPECT_EQ(pool.allocate(GetParam(), streams[0]), block);
+    EXPECT_EQ(pool.statistics().device_waits, 0u);
+    gates[0].open();
+    pool.deallocate(block, streams[0]);
+}
+
+TEST_P(StreamOrderBySize, AnotherStreamGetsOtherMemoryWhileThereIsRoom) {
+    MemoryPoolManager pool(options(64 * MiB));
+    void* block = pool.allocate(GetParam(), streams[0]);
+    write_later(0, block, 1, GetParam());
+    pool.deallocate(block, streams[0]);
+    void* other = pool.allocate(GetParam(), streams[1]);
+    EXPECT_NE(other, block);
+    EXPECT_EQ(pool.statistics().device_waits, 0u) << "nobody waits while there is room";
+    backend.fill_async(other, 2, GetParam(), streams[1]);
+    backend.synchronize(streams[1]);
+    gates[0].open();
+    backend.synchronize(streams[0]);
+    EXPECT_TRUE(all(other, 2, GetParam()));
+    pool.deallocate(other, streams[1]);
+}
+
+TEST_P(StreamOrderBySize, CompletedMemoryGoesToAnyStreamWithoutWaiting) {
+    MemoryPoolManager pool(options(64 * MiB));
+    void* block = pool.allocate(GetParam(), streams[0]);
+    backend.fill_async(block, 1, GetParam(), streams[0]);
+    pool.deallocate(block, streams[0]);
+    backend.synchronize(streams[0]);
+    pool.trim();
+    void* other = pool.allocate(GetParam(), streams[1]);
+    EXPECT_EQ(pool.statistics().device_waits, 0u);
+    pool.deallocate(other, streams[1]);
+    EXPECT_EQ(PoolInspector::check(pool), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, StreamOrderBySize, testing::Values(1000, 40000, 200 << 10, 3 << 20));
+
+/// Three streams and a merge: the block that C gets was A's and B's, and must wait for both.
+TEST_F(StreamOrderTest, AMergedBlockWaitsForBothStreams) {
+    MemoryPoolManager pool(options(4 * MiB));
+    void* a = pool.allocate(2 * MiB, streams[0]);
+    void* b = pool.allocate(2 * MiB, streams[1]);
+    write_later(0, a, 1, 2 * MiB);
+    write_later(1, b, 2, 2 * MiB);
+    pool.deallocate(a, streams[0]);
+    pool.deallocate(b, streams[1]);
+    void* c = pool.allocate(4 * MiB, streams[2]);
+    ASSERT_EQ(c, std::min(a, b)) << "the two make the one";
+    backend.fill_async(c, 3, 4 * MiB, streams[2]);
+    give_wrong_order_a_chance();
+    gates[0].open();
+    give_wrong_order_a_chance();
+    gates[1].open();
+    backend.synchronize();
+    EXPECT_TRUE(all(c, 3, 4 * MiB)) << "work of A or B ran after C's";
+    EXPECT_EQ(pool.statistics().device_waits, 2u);
+    pool.deallocate(c, streams[2]);
+}
+
+/// The remainder of a merged and split block still waits for the stream that used it.
+TEST_F(StreamOrderTest, TheRestOfASplitBlockKeepsItsDependency) {
+    MemoryPoolManager pool(options(4 * MiB));
+    void* a = pool.allocate(4 * MiB, streams[0]);
+    write_later(0, a, 1, 4 * MiB);
+    pool.deallocate(a, streams[0]);
+    // A takes a part of its own again, at once; B gets the rest, behind A's write.
+    void* part = pool.allocate(2 * MiB, streams[0]);
+    EXPECT_EQ(pool.statistics().device_waits, 0u);
+    void* rest = pool.allocate(2 * MiB, streams[1]);
+    backend.fill_async(rest, 2, 2 * MiB, streams[1]);
+    give_wrong_order_a_chance();
+    gates[0].open();
+    backend.synchronize();
+    EXPECT_TRUE(all(rest, 2, 2 * MiB));
+    EXPECT_EQ(pool.statistics().device_waits, 1u);
+    pool.deallocate(part, streams[0]);
+    pool.deallocate(rest, streams[1]);
+}
+
+/// Freed on another stream: that one orders the reuse, and the block's own stream has to wait for it.
+TEST_F(StreamOrderTest, TheFreeingStreamOrdersTheReuse) {
+    MemoryPoolManager pool(options(4 * MiB));
+    void* block = pool.allocate(4 * MiB, streams[0]);
+    backend.synchronize(streams[0]);
+    write_later(1, block, 1, 4 * MiB);
+    pool.deallocate(block, streams[1]);
+    void* again = pool.allocate(4 * MiB, streams[0]);
+    ASSERT_EQ(again, block);
+    backend.fill_async(again, 2, 4 * MiB, streams[0]);
+    give_wrong_order_a_chance();
+    gates[1].open();
+    backend.synchronize();
+    EXPECT_TRUE(all(again, 2, 4 * MiB));
+    pool.deallocate(again, streams[0]);
+}
+
+TEST_F(StreamOrderTest, WaitThenGrowTakesPendingMemoryFirst) {
+    PoolOptions made = options(64 * MiB);
+    made.stream_policy = StreamPolicy::wait_then_grow;
+    MemoryPoolManager pool(made);
+    void* block = pool.allocate(32 * MiB, streams[0]);
+    write_later(0, block, 1, 32 * MiB);
+    pool.deallocate(block, streams[0]);
+    void* other = pool.allocate(32 * MiB, streams[1]);
+    EXPECT_EQ(other, block);
+    EXPECT_EQ(pool.get_pool_size(), 32 * MiB);
+    backend.fill_async(other, 2, 32 * MiB, streams[1]);
+    give_wrong_order_a_chance();
+    gates[0].open();
+    backend.synchronize();
+    EXPECT_TRUE(all(other, 2, 32 * MiB));
+    pool.deallocate(other, streams[1]);
+}
+
+/// A handle that the runtime hands out again is another stream.
+TEST_F(StreamOrderTest, ARecycledHandleIsAnotherStream) {
+    MemoryPoolManager pool(options(64 * MiB));
+    for (int i = 0; i < 200; ++i) {
+        const cudaStream_t stream = backend.create_stream();
+        void* block = pool.allocate(100000, stream);
+        backend.fill_async(block, static_cast<unsigned char>(i), 100000, stream);
+        pool.deallocate(block, stream);
+        backend.destroy_stream(stream);
+    }
+    EXPECT_LE(pool.get_pool_size(), 32 * MiB) << "blocks of streams that are gone are used again";
+    EXPECT_EQ(PoolInspector::check(pool), "");
+}
+
+/// Trim waits for pending frees: it gives back what they hold.
+TEST_F(StreamOrderTest, TrimDrainsPendingFrees) {
+    MemoryPoolManager pool(options(256 * MiB));
+    void* block = pool.allocate(256 * MiB, streams[0]);
+    backend.host_task(streams[0], [] { std::this_thread::sleep_for(50ms); });
+    backend.fill_async(block, 1, MiB, streams[0]);
+    pool.deallocate(block, streams[0]);
+    pool.trim();
+    EXPECT_EQ(pool.get_pool_size(), 0u);
+}
+
+/// Blocks of all sizes wander between the streams of several threads; each task fills its block, lets others run, and
+/// finds its own bytes. Publishing a block before its event is recorded shows here, and under ThreadSanitizer.
+TEST_F(StreamOrderTest, NoTaskSeesAnothersBytes) {
+    MemoryPoolManager pool(options(8 * MiB));
+    std::atomic<unsigned> damaged{0};
+    std::atomic<unsigned> refused{0};
+    std::vector<std::thread> threads;
+    for (unsigned t = 0; t < 4; ++t)
+        threads.emplace_back([&, t] {
+            std::mt19937 random(t);
+            std::array<cudaStream_t, 2> own{backend.create_stream(), backend.create_stream()};
+            for (unsigned i = 0; i < 150; ++i) {
+                const cudaStream_t stream = own[random() % 2];
+                const std::size_t bytes = std::array<std::size_t, 4>{700, 9000, 150 << 10, 2 * MiB}[random() % 4];
+                void* block = pool.try_allocate(bytes, stream);
+                if (block == nullptr) {
+                    refused.fetch_add(1);
+                    continue;
+                }
+                const auto value = static_cast<unsigned char>(t * 64 + i % 64);
+                backend.host_task(stream, [block, bytes, value, &damaged] {
+                    std::memset(block, value, bytes);
+                    std::this_thread::yield();
+                    if (!all(block, value, bytes)) damaged.fetch_add(1);
+                });
+                pool.deallocate(block, stream);
+            }
+            for (const cudaStream_t stream : own)
+                backend.destroy_stream(stream);
+        });
+    for (std::thread& thread : threads)
+        thread.join();
+    EXPECT_EQ(damaged.load(), 0u);
+    EXPECT_EQ(refused.load(), 0u) << "a block is freed as soon as its task is queued: there is always room in the end";
+    EXPECT_EQ(pool.get_allocated_size(), 0u);
+    EXPECT_EQ(PoolInspector::check(pool), "");
+    EXPECT_GT(pool.statistics().device_waits, 0u);
+}
+
+} // namespace
+} // namespace cuda_zstd
