@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+// What must be refused, and how; and the limits of what must not.
+#include "cuda_zstd_memory_pool_enhanced.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace cuda_zstd {
+namespace {
+
+constexpr std::size_t MiB = std::size_t{1} << 20;
+
+PoolOptions limited(std::size_t max_bytes) {
+    PoolOptions options;
+    options.max_bytes = max_bytes;
+    options.diagnostics = nullptr;
+    return options;
+}
+
+/// What the call throws; fails the test when it throws nothing or something else.
+template <class Error, class Call>
+std::string text_of(const Call& call) {
+    try {
+        call();
+    } catch (const Error& error) {
+        return error.what();
+    }
+    ADD_FAILURE() << "nothing was thrown";
+    return {};
+}
+
+void expect_parts(const std::string& text, const std::vector<std::string>& parts) {
+    for (const std::string& part : parts)
+        EXPECT_NE(text.find(part), std::string::npos) << "\"" << part << "\" is not in: " << text;
+}
+
+TEST(EdgeCases, ZeroBytesAreRefused) {
+    MemoryPoolManager pool(limited(16 * MiB));
+    expect_parts(text_of<usage_error>([&] { pool.allocate(0); }), {"allocate(0)"});
+    EXPECT_THROW(pool.try_allocate(0), usage_error);
+    EXPECT_THROW(pool.allocate_device_arena(0, nullptr), usage_error);
+    EXPECT_EQ(pool.statistics().allocations, 0u);
+}
+
+TEST(EdgeCases, MoreThanThereCanBeSaysWhatWasAskedAndWhatThereIs) {
+    MemoryPoolManager pool(limited(16 * MiB));
+    void* block = pool.allocate(2 * MiB);
+    expect_parts(text_of<out_of_memory>([&] { pool.allocate(std::numeric_limits<std::size_t>::max()); }),
+                 {"18446744073709551615", "limit of 16777216", "2097152 allocated", "fragmentation"});
+    expect_parts(text_of<out_of_memory>([&] { pool.allocate(16 * MiB + 1); }), {"16777217", "CUDA_ZSTD_POOL_MAX_SIZE"});
+    expect_parts(text_of<out_of_memory>([&] { pool.allocate(15 * MiB); }), {"15728640", "the limit is 16777216"});
+    EXPECT_THROW(pool.allocate(std::numeric_limits<std::size_t>::max() - 100), std::bad_alloc);
+    EXPECT_EQ(pool.try_allocate(std::numeric_limits<std::size_t>::max()), nullptr);
+    EXPECT_EQ(pool.try_allocate(15 * MiB), nullptr);
+    EXPECT_EQ(pool.statistics().failed_allocations, 6u);
+    void* rest = pool.allocate(14 * MiB);
+    EXPECT_EQ(pool.get_pool_size(), 16 * MiB) << "the last byte under the limit is to be had";
+    pool.deallocate(rest);
+    pool.deallocate(block);
+}
+
+TEST(EdgeCases, WithoutALimitTheMachineIsTheLimit) {
+    MemoryPoolManager pool(limited(0));
+    EXPECT_THROW(pool.allocate(std::size_t{1} << 60), out_of_memory);
+    EXPECT_EQ(pool.get_pool_size(), 0u) << "nothing is left mapped by the attempt";
+}
+
+TEST(EdgeCases, FreeingNullHasNoEffect) {
+    MemoryPoolManager pool(limited(16 * MiB));
+    EXPECT_NO_THROW(pool.deallocate(nullptr));
+    EXPECT_NO_THROW(pool.release_device_arena(nullptr, nullptr));
+    EXPECT_EQ(pool.statistics().deallocations, 0u);
+}
+
+class WrongFree : public testing::TestWithParam<std::size_t> {};
+
+TEST_P(WrongFree, IsReportedWithTheBlocksHistoryAndChangesNothing) {
+    MemoryPoolManager pool(limited(64 * MiB));
+    const std::size_t bytes = GetParam();
+    auto* block = static_cast<char*>(pool.allocate(bytes));
+    void* other = pool.allocate(bytes);
+    const std::string id = std::to_string(pool.backend().stream_id(nullptr));
+    const std::string history = std::to_string(bytes) + " bytes";
+    expect_parts(text_of<usage_error>([&] { pool.deallocate(block + 1); }),
+                 {"1 bytes into a live block", history, "allocation 1"});
+    expect_parts(text_of<usage_error>([&] { pool.deallocate(block + bytes - 1); }), {"into a live block"});
+    pool.deallocate(block);
+    expect_parts(text_of<usage_error>([&] { pool.deallocate(block); }),
+                 {"already free", history, "allocation 1", "freed on stream " + id});
+    int foreign = 0;
+    expect_parts(text_of<usage_error>([&] { pool.deallocate(&foreign); }), {"never allocated from this pool"});
+    EXPECT_EQ(pool.get_allocated_size(), bytes);
+    EXPECT_EQ(pool.statistics().deallocations, 1u);
+    EXPECT_EQ(pool.allocate(bytes), block) << "the block was free once, not twice";
+    EXPECT_NE(pool.allocate(bytes), block);
+    pool.deallocate(other);
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, WrongFree, testing::Values(256, 10000, 100000, 3000000));
+
+TEST(EdgeCases, APointerOfAnotherPoolIsForeign) {
+    MemoryPoolManager first(limited(16 * MiB));
+    MemoryPoolManager second(limited(16 * MiB));
+    void* block = first.allocate(1000);
+    EXPECT_THROW(second.deallocate(block), usage_error);
+    EXPECT_THROW((void)second.usable_size(block), usage_error);
+    EXPECT_GE(first.usable_size(block), 1000u);
+    first.deallocate(block);
+    EXPECT_THROW((void)first.usable_size(block), usage_error);
+}
+
+TEST(EdgeCases, AlignmentIsKeptOrRefused) {
+    MemoryPoolManager pool(limited(64 * MiB));
+    std::vector<void*> blocks;
+    for (std::size_t alignment = 1; alignment <= 2 * MiB; alignment *= 2)
+        for (const std::size_t bytes : {std::size_t{1}, std::size_t{5000}, std::size_t{70000}, MiB + 1}) {
+            void* block = pool.allocate(bytes, alignment, nullptr);
+            EXPECT_EQ(reinterpret_cast<std::uintptr_t>(block) % std::max<std::size_t>(alignment, 256), 0u);
+            blocks.push_back(block);
+        }
+    for (void* block : blocks)
+        pool.deallocate(block);
+    expect_parts(text_of<usage_error>([&] { pool.allocate(100, 768, nullptr); }), {"768", "power of two"});
+    EXPECT_THROW(pool.allocate(100, 0, nullptr), usage_error);
+    EXPECT_THROW(pool.allocate(100, 4 * MiB, nullptr), usage_error);
+    EXPECT_EQ(pool.get_allocated_size(), 0u);
+}
+
+TEST(EdgeCases, EachSizeGoesToItsPool) {
+    MemoryPoolManager pool(limited(64 * MiB));
+    const auto live = [&](PoolKind kind) {
+        return pool.statistics().pools[static_cast<std::size_t>(kind)].live_blocks;
+    };
+    void* small = pool.allocate(64 * 1024 - 1);
+    EXPECT_EQ(live(PoolKind::small), 1u);
+    void* medium = pool.allocate(64 * 1024);
+    void* medium_too = pool.allocate(MiB);
+    EXPECT_EQ(live(PoolKind::medium), 2u);
+    void* large = pool.allocate(MiB + 1);
+    EXPECT_EQ(live(PoolKind::large), 1u);
+    for (void* block : {small, medium, medium_too, large})
+        pool.deallocate(block);
+    for (const PoolKind kind : {PoolKind::small, PoolKind::medium, PoolKind::large})
+        EXPECT_EQ(live(kind), 0u);
+}
+
+/// When the memory is at an end, what the pools keep for later must be found before a request is refused.
+TEST(EdgeCases, NoPoolHoldsBackMemoryThatAnotherNeeds) {
+    for (const Strategy strategy : {Strategy::best_fit, Strategy::first_fit, Strategy::segregated}) {
+        PoolOptions options = limited(32 * MiB);
+        options.strategy = strategy;
+        MemoryPoolManager pool(options);
+        for (const std::size_t bytes : {std::size_t{500}, std::size_t{50000}, std::size_t{500000}, 3 * MiB}) {
+            std::vector<void*> blocks;
+            while (void* block = pool.try_allocate(bytes))
+                blocks.push_back(block);
+            EXPECT_GE(blocks.size() * bytes, 32 * MiB * 3 / 4) << bytes << " bytes, " << to_string(strategy);
+            for (void* block : blocks)
+                pool.deallocate(block);
+        }
+        void* all = pool.try_allocate(32 * MiB);
+        EXPECT_NE(all, nullptr) << to_string(strategy);
+        pool.deallocate(all);
+    }
+}
+
+TEST(EdgeCases, FreedNeighboursCoalesce) {
+    for (const Strategy strategy : {Strategy::best_fit, Strategy::first_fit, Strategy::segregated}) {
+        PoolOptions options = limited(32 * MiB);
+        options.strategy = strategy;
+        MemoryPoolManager pool(options);
+        std::vector<void*> blocks;
+        for (int i = 0; i < 16; ++i)
+            blocks.push_back(pool.allocate(2 * MiB));
+        // Every second one, then the others: each of these has free neighbours on both sides.
+        for (std::size_t start : {0u, 1u})
+            for (std::size_t i = start; i < blocks.size(); i += 2)
+                pool.deallocate(blocks[i]);
+        const PoolStatistics s = pool.statistics();
+        EXPECT_EQ(s.free_blocks, 1u);
+        EXPECT_EQ(s.largest_free_block_bytes, 32 * MiB);
+        EXPECT_EQ(s.fragmentation(), 0.0);
+    }
+}
+
+TEST(EdgeCases, FragmentationIsOneMinusLargestOverFree) {
+    MemoryPoolManager pool(limited(32 * MiB));
+    std::vector<void*> blocks;
+    for (int i = 0; i < 16; ++i)
+        blocks.push_back(pool.allocate(2 * MiB));
+    for (std::size_t i = 0; i < blocks.size(); i += 2)
+        pool.deallocate(blocks[i]);
+    const PoolStatistics s = pool.statistics();
+    EXPECT_EQ(s.free_bytes, 16 * MiB);
+    EXPECT_EQ(s.free_blocks, 8u);
+    EXPECT_DOUBLE_EQ(s.fragmentation(), 1.0 - 2.0 / 16.0);
+    for (std::size_t i = 1; i < blocks.size(); i += 2)
+        pool.deallocate(blocks[i]);
+}
+
+TEST(EdgeCases, ACapturedStreamIsRefused) {
+    if (!Backend::cuda_available()) GTEST_SKIP() << "no CUDA device";
+    PoolOptions options = limited(16 * MiB);
+    options.backend = BackendKind::cuda;
+    MemoryPoolManager pool(options);
+    const cudaStream_t stream = pool.backend().create_stream();
+    void* block = pool.allocate(1000, stream);
+    ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), cudaSuccess);
+    expect_parts(text_of<usage_error>([&] { pool.allocate(1000, stream); }), {"captured"});
+    expect_parts(text_of<usage_error>([&] { pool.deallocate(block, stream); }), {"captured"});
+    cudaGraph_t graph = nullptr;
+    ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess) << "the capture goes on as if nothing had been";
+    cudaGraphDestroy(graph);
+    pool.deallocate(block, stream);
+    pool.backend().destroy_stream(stream);
+}
+
+} // namespace
+} // namespace cuda_zstd
