@@ -11,7 +11,6 @@
 namespace cuda_zstd::detail {
 namespace {
 
-constexpr std::size_t pool_unit_bytes = std::size_t{2} << 20;
 constexpr std::size_t largest_chunk_bytes = std::size_t{32} << 20;
 constexpr std::size_t no_limit = std::numeric_limits<std::size_t>::max();
 
@@ -29,7 +28,9 @@ std::size_t chunk_bytes_for(std::size_t limit_bytes) noexcept {
 ArenaPool::ArenaPool(const PoolOptions& options, StreamOrder& order, std::shared_ptr<ArenaSource> source)
     : options_(options), source_(std::move(source)),
       limit_bytes_(options.max_bytes == 0 ? no_limit : options.max_bytes / pool_unit_bytes * pool_unit_bytes),
-      chunk_bytes_(chunk_bytes_for(limit_bytes_)), heap_(options.strategy, order) {
+      chunk_bytes_(chunk_bytes_for(limit_bytes_)),
+      most_bytes_(std::min(limit_bytes_, source_->total_bytes() / chunk_bytes_ * chunk_bytes_)),
+      heap_(options.strategy, order) {
     if (options_.initial_bytes == 0) return;
     try {
         reserve(std::min(options_.initial_bytes, limit_bytes_));
@@ -55,7 +56,7 @@ ArenaPool::~ArenaPool() {
 }
 
 Taken ArenaPool::take(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Effort effort) {
-    if (bytes > limit_bytes_) return {};
+    if (bytes > most_bytes_) return {};
     const std::lock_guard lock(mutex_);
     Taken taken = heap_.take_ready(bytes, alignment, stream_id);
     if (!taken && may_wait(effort)) taken = heap_.take_any(bytes, alignment);
@@ -70,163 +71,17 @@ void ArenaPool::give(Block& block, Dependencies dependencies) {
     heap_.give(block, std::move(dependencies));
 }
 
-std::size_t ArenaPool::wanted_growth_bytes(std::size_t needed_bytes) const {
-    std::size_t wanted_bytes = needed_bytes;
-    switch (options_.growth) {
-    case Growth::exact:
-        break;
-    case Growth::fixed_step:
-        wanted_bytes = std::max(needed_bytes, options_.growth_step_bytes);
-        break;
-    case Growth::geometric: {
-        const double more_bytes = static_cast<double>(capacity_bytes_) * (options_.growth_factor - 1.0);
-        wanted_bytes = std::max(needed_bytes, static_cast<std::size_t>(more_bytes));
-        break;
-    }
-    }
-    return wanted_bytes;
-}
-
-/// Maps at least so much that a block of `bytes` fits; false when limit or source forbid.
-bool ArenaPool::grow(std::size_t bytes, std::size_t alignment) {
-    static const TraceName name("grow", TraceCategory::grow);
-    const TraceRange range(name, bytes);
-    heap_.settle();
-    if (source_->grows())
-        for (const auto& arena : arenas_)
-            if (grow_in(*arena, bytes, alignment)) return true;
-    Arena* added = add_arena(source_->grows() ? bytes : wanted_growth_bytes(bytes));
-    if (added == nullptr && !source_->grows()) added = add_arena(bytes);
-    if (added == nullptr) return false;
-    if (grow_in(*added, bytes, alignment)) return true;
-    release_empty_arenas();
-    return false;
-}
-
-/// Maps from the start of the first unmapped stretch that, with the settled block before it, holds the block.
-bool ArenaPool::grow_in(Arena& arena, std::size_t bytes, std::size_t alignment) {
-    for (Block* gap = arena.first; gap != nullptr; gap = gap->after) {
-        if (gap->state != Block::State::unmapped) continue;
-        const Block* before = gap->before;
-        const std::size_t usable_bytes =
-            before != nullptr && before->state == Block::State::free && before->dependencies.empty() ? before->bytes
-                                                                                                     : 0;
-        const auto start = reinterpret_cast<std::uintptr_t>(gap->ptr) - usable_bytes;
-        const std::size_t padded_bytes = round_up(start, alignment) - start + bytes;
-        const std::size_t needed_bytes =
-            round_up(padded_bytes - std::min(usable_bytes, padded_bytes), arena.chunk_bytes);
-        if (needed_bytes == 0 || gap->bytes < needed_bytes || needed_bytes > limit_bytes_ - capacity_bytes_) continue;
-        const std::size_t room_bytes =
-            std::min(gap->bytes, (limit_bytes_ - capacity_bytes_) / arena.chunk_bytes * arena.chunk_bytes);
-        const std::size_t asked_bytes =
-            std::clamp(round_up(wanted_growth_bytes(needed_bytes), arena.chunk_bytes), needed_bytes, room_bytes);
-        const std::size_t mapped_bytes = map_chunks(arena, gap->ptr, asked_bytes, needed_bytes);
-        if (mapped_bytes == 0) return false;
-        make_free(arena, *gap, mapped_bytes);
-        return true;
-    }
-    return false;
-}
-
-/// Maps chunk by chunk. Where the source fails, keeps what there is if it is what is needed, else nothing.
-std::size_t ArenaPool::map_chunks(Arena& arena, std::byte* from, std::size_t bytes, std::size_t needed_bytes) {
-    const auto offset = static_cast<std::size_t>(from - arena.range.base);
-    std::size_t mapped_bytes = 0;
-    const auto undo = [&] {
-        for (; mapped_bytes != 0; mapped_bytes -= arena.chunk_bytes)
-            source_->unmap(arena.range, offset + mapped_bytes - arena.chunk_bytes, arena.chunk_bytes);
-    };
-    try {
-        for (; mapped_bytes < bytes; mapped_bytes += arena.chunk_bytes)
-            source_->map(arena.range, offset + mapped_bytes, arena.chunk_bytes);
-    } catch (const out_of_memory& error) {
-        last_failure_ = error.what();
-        if (mapped_bytes < needed_bytes) undo();
-    } catch (...) {
-        undo();
-        throw;
-    }
-    return mapped_bytes;
-}
-
-void ArenaPool::make_free(Arena& arena, Block& unmapped, std::size_t bytes) {
-    if (unmapped.bytes != bytes) {
-        Block& rest = heap_.make(arena, unmapped.ptr + bytes, unmapped.bytes - bytes);
-        rest.state = Block::State::unmapped;
-        rest.before = &unmapped;
-        rest.after = unmapped.after;
-        if (rest.after != nullptr) rest.after->before = &rest;
-        unmapped.after = &rest;
-        unmapped.bytes = bytes;
-    }
-    capacity_bytes_ += bytes;
-    peak_capacity_bytes_ = std::max(peak_capacity_bytes_, capacity_bytes_);
-    ++growths_;
-    heap_.give(unmapped, {});
-}
-
-/// A range that nothing is mapped in yet; null when there is none to be had.
-Arena* ArenaPool::add_arena(std::size_t bytes) {
-    auto arena = std::make_unique<Arena>();
-    arena->pool = this;
-    arena->chunk_bytes = source_->grows() ? chunk_bytes_ : round_up(bytes, pool_unit_bytes);
-    std::size_t least_bytes = round_up(bytes, arena->chunk_bytes);
-    if (capacity_bytes_ > limit_bytes_ || least_bytes > limit_bytes_ - capacity_bytes_) return nullptr;
-    std::size_t range_bytes = least_bytes;
-    if (source_->grows()) {
-        const std::size_t most_bytes = limit_bytes_ != no_limit ? limit_bytes_ : source_->total_bytes();
-        range_bytes = std::max(least_bytes, round_up(most_bytes, arena->chunk_bytes));
-    }
-    // Addresses may be scarce (a limit on them, a sanitizer): less will do.
-    for (;; range_bytes = std::max(least_bytes, range_bytes / 2 / arena->chunk_bytes * arena->chunk_bytes)) {
-        try {
-            arena->range = source_->reserve(range_bytes);
-            break;
-        } catch (const out_of_memory& error) {
-            last_failure_ = error.what();
-            if (range_bytes == least_bytes) return nullptr;
-        }
-    }
-    Block& all = heap_.make(*arena, arena->range.base, arena->range.bytes);
-    all.state = Block::State::unmapped;
-    arena->first = &all;
-    arenas_.push_back(std::move(arena));
-    return arenas_.back().get();
-}
-
 void ArenaPool::reserve(std::size_t bytes) {
     const std::lock_guard lock(mutex_);
     heap_.settle();
     while (heap_.free_bytes() < bytes) {
-        const std::size_t missing_bytes = bytes - heap_.free_bytes();
-        // In steps of what one stretch of addresses holds; the free block before a gap does not count here.
-        bool grown = false;
-        if (missing_bytes <= limit_bytes_ - capacity_bytes_) {
-            if (source_->grows())
-                for (const auto& arena : arenas_) {
-                    for (Block* gap = arena->first; gap != nullptr && !grown; gap = gap->after) {
-                        if (gap->state != Block::State::unmapped) continue;
-                        const std::size_t asked_bytes =
-                            std::min(gap->bytes, round_up(missing_bytes, arena->chunk_bytes));
-                        if (asked_bytes > limit_bytes_ - capacity_bytes_) continue;
-                        const std::size_t mapped_bytes = map_chunks(*arena, gap->ptr, asked_bytes, asked_bytes);
-                        if (mapped_bytes == 0) break;
-                        make_free(*arena, *gap, mapped_bytes);
-                        grown = true;
-                    }
-                    if (grown) break;
-                }
-            if (!grown)
-                if (Arena* added = add_arena(missing_bytes)) grown = grow_in(*added, missing_bytes, granule_bytes);
-        }
-        if (!grown) {
-            release_empty_arenas();
-            throw out_of_memory("reserve(" + std::to_string(bytes) + ") failed: " + std::to_string(heap_.free_bytes()) +
-                                " bytes are free, " + std::to_string(capacity_bytes_) + " mapped" +
-                                (limit_bytes_ == no_limit ? std::string(", without a limit")
-                                                          : ", the limit is " + std::to_string(limit_bytes_)) +
-                                (last_failure_.empty() ? std::string() : "; the source said: " + last_failure_));
-        }
+        if (map_more(bytes - heap_.free_bytes())) continue;
+        release_empty_arenas();
+        throw out_of_memory("reserve(" + std::to_string(bytes) + ") failed: " + std::to_string(heap_.free_bytes()) +
+                            " bytes are free, " + std::to_string(capacity_bytes_) + " mapped" +
+                            (limit_bytes_ == no_limit ? std::string(", without a limit")
+                                                      : ", the limit is " + std::to_string(limit_bytes_)) +
+                            (last_failure_.empty() ? std::string() : "; the source's last failure: " + last_failure_));
     }
 }
 
@@ -339,7 +194,7 @@ std::string ArenaPool::check() const {
             if (block->state != Block::State::unmapped) mapped_bytes += block->bytes;
     }
     if (mapped_bytes != capacity_bytes_) return "the arenas' mapped bytes and the capacity disagree";
-    if (capacity_bytes_ > limit_bytes_) return "more is mapped than the limit allows";
+    if (capacity_bytes_ > most_bytes_) return "more is mapped than the limit allows";
     return heap_.check(regions);
 }
 

@@ -92,7 +92,7 @@ void MemoryPoolManager::State::throw_out_of_memory(std::size_t bytes) const {
     if (bytes > s.limit_bytes)
         text += "more than the pool's limit of " + std::to_string(s.limit_bytes) + " bytes (CUDA_ZSTD_POOL_MAX_SIZE); ";
     else if (s.limit_bytes == std::numeric_limits<std::size_t>::max())
-        text += "no limit is set; ";
+        text += "no limit is set, the machine has " + std::to_string(large_.most_bytes()) + "; ";
     else
         text += "the limit is " + std::to_string(s.limit_bytes) + " bytes; ";
     char fragmentation[32];

@@ -128,8 +128,7 @@ LiveRecord MemoryPoolManager::State::allocate(std::size_t bytes, std::size_t ali
     const Turnstile::Passage passage(turnstile_);
     const StreamRef ref = checked_stream(stream, "allocate");
     Piece piece;
-    if (bytes <= large_.limit_bytes() && bytes <= (std::size_t{1} << 47))
-        piece = take_with_all_means(bytes, alignment, ref, kind);
+    if (bytes <= large_.most_bytes()) piece = take_with_all_means(bytes, alignment, ref, kind);
     if (!piece) {
         failed_.fetch_add(1, relaxed);
         return {};

@@ -14,7 +14,7 @@ constexpr std::size_t largest_span_bytes = std::size_t{16} << 20;
 } // namespace
 
 SpanPool::SpanPool(Strategy strategy, StreamOrder& order, BlockPool& parent)
-    : order_(order), parent_(parent), heap_(strategy, order) {}
+    : parent_(parent), heap_(strategy, order) {}
 
 /// Spans grow with the pool, so that a pool in little use holds little.
 std::size_t SpanPool::next_span_bytes() const {

@@ -18,6 +18,9 @@
 
 namespace cuda_zstd::detail {
 
+/// The unit of limits, of arenas, and the smallest chunk.
+inline constexpr std::size_t pool_unit_bytes = std::size_t{2} << 20;
+
 struct Arena : PoolRegion {
     AddressRange range;
     /// What is mapped and unmapped as one piece.
@@ -52,6 +55,8 @@ public:
     void reset();
 
     std::size_t limit_bytes() const noexcept { return limit_bytes_; }
+    /// What can be mapped at most: the limit or the machine's memory.
+    std::size_t most_bytes() const noexcept { return most_bytes_; }
     ArenaFigures figures() const;
     void for_each_free(const std::function<void(const Block&)>& visit) const;
     /// What the source said when it last failed; empty if it never did.
@@ -63,6 +68,7 @@ private:
     std::size_t wanted_growth_bytes(std::size_t needed_bytes) const;
     bool grow_in(Arena& arena, std::size_t bytes, std::size_t alignment);
     Arena* add_arena(std::size_t bytes);
+    bool map_more(std::size_t bytes);
     std::size_t map_chunks(Arena& arena, std::byte* from, std::size_t bytes, std::size_t needed_bytes);
     void make_free(Arena& arena, Block& unmapped, std::size_t bytes);
     void unmap(Block& block, std::size_t keep_bytes);
@@ -72,6 +78,8 @@ private:
     const std::shared_ptr<ArenaSource> source_;
     std::size_t limit_bytes_ = 0;
     std::size_t chunk_bytes_ = 0;
+    /// The limit, or what the machine has where that is less, in whole chunks.
+    std::size_t most_bytes_ = 0;
     mutable std::mutex mutex_;
     BlockHeap heap_;
     std::vector<std::unique_ptr<Arena>> arenas_;

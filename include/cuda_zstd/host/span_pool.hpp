@@ -45,7 +45,6 @@ private:
     std::size_t next_span_bytes() const;
     void release(Span& span);
 
-    StreamOrder& order_;
     BlockPool& parent_;
     mutable std::mutex mutex_;
     BlockHeap heap_;
