@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Bytes of the input and of the output: unaligned little-endian loads, bit counts, copies by a warp.
 //
-// Invariant: on the device a load of n bytes may touch the aligned words that hold them, so up to 3 bytes before and
-// 7 bytes after; buffers that kernels read are padded for that (compress_args.hpp). On the host exactly n bytes
-// are touched.
+// Invariant: on the device a load of n bytes touches the aligned 4-byte words that hold them and no others, so it stays
+// in any buffer whose ends are aligned to 4 bytes. On the host exactly n bytes are touched.
 #pragma once
 
 #include "cuda_zstd/core/config.hpp"
@@ -19,7 +18,9 @@ CUDA_ZSTD_INLINE std::uint32_t load32(const unsigned char* from) {
 #if defined(__CUDA_ARCH__)
     const auto address = reinterpret_cast<std::uintptr_t>(from);
     const auto* const words = reinterpret_cast<const std::uint32_t*>(address & ~std::uintptr_t{3});
-    return __funnelshift_r(words[0], words[1], static_cast<unsigned>(address & 3) * 8);
+    const unsigned shift = static_cast<unsigned>(address & 3) * 8;
+    const std::uint32_t low = words[0];
+    return shift == 0 ? low : __funnelshift_r(low, words[1], shift);
 #else
     std::uint32_t value;
     std::memcpy(&value, from, sizeof(value));
@@ -33,8 +34,9 @@ CUDA_ZSTD_INLINE std::uint64_t load64(const unsigned char* from) {
     const auto* const words = reinterpret_cast<const std::uint32_t*>(address & ~std::uintptr_t{3});
     const unsigned shift = static_cast<unsigned>(address & 3) * 8;
     const std::uint32_t middle = words[1];
+    const std::uint32_t last = shift == 0 ? 0 : words[2];
     const std::uint32_t low = __funnelshift_r(words[0], middle, shift);
-    const std::uint32_t high = __funnelshift_r(middle, words[2], shift);
+    const std::uint32_t high = __funnelshift_r(middle, last, shift);
     return static_cast<std::uint64_t>(high) << 32 | low;
 #else
     std::uint64_t value;

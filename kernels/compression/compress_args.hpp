@@ -2,7 +2,7 @@
 // What a launch of the chunk compressor is given, and what it reports for each chunk.
 //
 // Invariant: plain data. Buffers that the kernels touch are memory of the backend (device memory under CUDA); `input`
-// is readable from 4 bytes before its first to 16 bytes after its last chunk, so aligned words may be read.
+// is readable for `input_padding_bytes` before its first and after its last chunk, since words are read whole.
 #pragma once
 
 #include "output_list.hpp"

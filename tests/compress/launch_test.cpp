@@ -6,13 +6,23 @@
 #include "kernels/compression/launch.hpp"
 
 #include <algorithm>
-#include <cstring>
+#include <ostream>
 
 namespace {
 
 using namespace compress_test;
 using namespace cuda_zstd;
 using namespace cuda_zstd::compression;
+
+} // namespace
+
+namespace cuda_zstd {
+// Found by GoogleTest, which names tests by it.
+void PrintTo(BackendKind kind, std::ostream* to);
+void PrintTo(BackendKind kind, std::ostream* to) { *to << (kind == BackendKind::cuda ? "cuda" : "host"); }
+} // namespace cuda_zstd
+
+namespace {
 
 PoolOptions options_for(BackendKind kind) {
     PoolOptions options;
@@ -59,7 +69,7 @@ protected:
             spans.push_back({at, static_cast<std::uint32_t>(std::min<std::size_t>(chunk_bytes, data.size() - at)), 0});
         const auto count = static_cast<std::uint32_t>(spans.size());
         Bytes padded(data.size() + 2 * input_padding_bytes);
-        std::memcpy(padded.data() + input_padding_bytes, data.data(), data.size());
+        std::copy(data.begin(), data.end(), padded.begin() + input_padding_bytes);
         const PooledBuffer input = upload(padded);
         const PooledBuffer chunks = upload(spans);
         const PooledBuffer results = upload(std::vector<ChunkResult>(count));
@@ -131,7 +141,10 @@ TEST_P(Launch, ThePoolServesAgainAfterItWasFull) {
     EXPECT_EQ(pool.statistics(stream_).live_blocks, 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(host, Launch, ::testing::Values(BackendKind::host));
-INSTANTIATE_TEST_SUITE_P(cuda, Launch, ::testing::Values(BackendKind::cuda));
+std::string backend_name(const ::testing::TestParamInfo<BackendKind>& info) {
+    return info.param == BackendKind::cuda ? "on_cuda" : "on_host";
+}
+INSTANTIATE_TEST_SUITE_P(host, Launch, ::testing::Values(BackendKind::host), backend_name);
+INSTANTIATE_TEST_SUITE_P(cuda, Launch, ::testing::Values(BackendKind::cuda), backend_name);
 
 } // namespace

@@ -42,7 +42,8 @@ struct FileFigures {
     /// Chunks stored because the pool had no memory, and those that got it at the second attempt.
     std::uint64_t no_memory_chunks = 0;
     std::uint64_t retried_chunks = 0;
-    /// Its share of the time that the waves took.
+    /// Its bytes' share of the kernel time of its waves, which overlap: a report scales the sum to the time that
+    /// passed.
     double seconds = 0;
 
     FileFigures& operator+=(const FileFigures& other);

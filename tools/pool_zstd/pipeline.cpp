@@ -46,7 +46,7 @@ Pipeline::Pipeline(const Options& options, cuda_zstd::MemoryPoolManager& manager
                    Listener listener)
     : options_(options), manager_(manager), backend_(manager.backend()), listener_(std::move(listener)),
       wave_bytes_(choose_wave_bytes(options, manager.backend().kind(), expected_bytes, most_waves)),
-      pool_(make_pool(options, manager)), last_collected_(std::chrono::steady_clock::now()) {
+      pool_(make_pool(options, manager)) {
     // The heap is set up on stream 0; the waves' streams do not wait for that one.
     backend_.synchronize(cudaStream_t{});
 }
@@ -133,14 +133,11 @@ void Pipeline::collect_oldest() {
 }
 
 void Pipeline::write(Wave& wave) {
-    // Each file of the wave has the share of its time that it has of its bytes.
-    const auto now = std::chrono::steady_clock::now();
-    const double seconds = std::chrono::duration<double>(now - std::exchange(last_collected_, now)).count();
     for (const WavePart& part : wave.parts()) {
         InputFile& file = *part.file;
         if (!file.failed) {
             try {
-                write_part(wave, part, seconds);
+                write_part(wave, part);
             } catch (const Error& error) {
                 output_.reset();
                 // What all files share cannot be mended.
@@ -153,7 +150,7 @@ void Pipeline::write(Wave& wave) {
     }
 }
 
-void Pipeline::write_part(Wave& wave, const WavePart& part, double seconds) {
+void Pipeline::write_part(Wave& wave, const WavePart& part) {
     InputFile& file = *part.file;
     FileFigures& figures = file.figures;
     const auto chunks = wave.chunks(part);
@@ -169,7 +166,8 @@ void Pipeline::write_part(Wave& wave, const WavePart& part, double seconds) {
     }
     figures.chunk_count += results.size();
     if (wave.input_bytes() != 0)
-        figures.seconds += seconds * static_cast<double>(part.bytes) / static_cast<double>(wave.input_bytes());
+        figures.seconds +=
+            wave.kernel_ms() / 1000 * static_cast<double>(part.bytes) / static_cast<double>(wave.input_bytes());
 
     const auto frames = wave.frames(part);
     figures.output_bytes += frames.size();

@@ -9,7 +9,6 @@
 #include "output.hpp"
 #include "wave.hpp"
 
-#include <chrono>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -53,7 +52,7 @@ private:
     void submit_filling();
     void collect_oldest();
     void write(Wave& wave);
-    void write_part(Wave& wave, const WavePart& part, double seconds);
+    void write_part(Wave& wave, const WavePart& part);
     void fail(InputFile& file, const std::string& message);
 
     const Options& options_;
@@ -67,7 +66,6 @@ private:
     std::deque<Wave*> in_flight_;
     Wave* filling_ = nullptr;
     std::unique_ptr<Output> output_;
-    std::chrono::steady_clock::time_point last_collected_;
     std::uint64_t done_bytes_ = 0;
     std::size_t failed_files_ = 0;
     double kernel_ms_ = 0;

@@ -119,15 +119,14 @@ std::string Report::table(const RunFigures& run) const {
                         "Ratio", "MB/s", "Scratch", "Worst case", "Share", "Stored", "No memory");
     for (const Row& row : rows_)
         text += table_row(row.name, row.figures);
-    FileFigures all = total_;
-    all.seconds = run.seconds;
-    text += table_row(fmt::format("All {} files", rows_.size()), all);
+    text += table_row(fmt::format("All {} files", rows_.size()), total_);
     text += fmt::format(
         "\nScratch: what the chunks took from the pool, each at its most. Worst case: chunk/4 sequences of 8 B and\n"
         "ZSTD_compressBound(chunk) of output for every chunk. Stored: chunks that do not compress. No memory: chunks\n"
         "stored because the pool was full ({} more got memory at the second attempt).\n",
         total_.retried_chunks);
-    text += fmt::format("Time: {:.3f} s in all, {:.3f} s of kernels.\n", run.seconds, run.kernel_ms / 1000);
+    text += fmt::format("Time: {:.3f} s in all; kernels {:.3f} s, added up over waves that overlap.\n", run.seconds,
+                        run.kernel_ms / 1000);
     text += fmt::format("\nDevice Pool Stats:\n"
                         "  Heap:             {}\n"
                         "  Peak in use:      {} (whole pages)\n"
@@ -150,9 +149,7 @@ std::string Report::json(const RunFigures& run) const {
         entry.update(to_json(row.figures));
         files.push_back(entry);
     }
-    FileFigures all = total_;
-    all.seconds = run.seconds;
-    nlohmann::ordered_json total = to_json(all);
+    nlohmann::ordered_json total = to_json(total_);
     total["kernel_seconds"] = run.kernel_ms / 1000;
     total["failed_files"] = run.failed_files;
     total["leaked_bytes"] = run.leaked_bytes;
@@ -179,6 +176,11 @@ std::string Report::json(const RunFigures& run) const {
 void Report::end(const RunFigures& run) {
     clear_bar();
     if (options_.figures == Figures::none) return;
+    if (total_.seconds > 0) {
+        for (Row& row : rows_)
+            row.figures.seconds *= run.seconds / total_.seconds;
+    }
+    total_.seconds = run.seconds;
     std::FILE* const to = options_.writes_to_stdout() ? stderr : stdout;
     fmt::print(to, "{}", options_.figures == Figures::table ? table(run) : json(run));
     if (std::fflush(to) != 0) throw Error("writing the figures failed");
