@@ -88,8 +88,7 @@ std::string audit_at_rest(char* arena, const HeapLayout& layout, const Ledger& l
         }
         if (!word.is_slab()) {
             const PageEntry entry{view.entries[page]};
-            if (!entry.is_run())
-                return of_page("a page is neither free nor in use", page);
+            if (!entry.is_run()) return of_page("a page is neither free nor in use", page);
             const std::uint32_t count = entry.run_pages();
             const auto block = ledger.live().find(offset);
             if (block == ledger.live().end() || (block->second + page_bytes - 1) >> page_shift != count)
@@ -108,7 +107,8 @@ std::string audit_at_rest(char* arena, const HeapLayout& layout, const Ledger& l
                    std::to_string(reaches[page]) + " times, credits " + std::to_string(word.credits());
         if (!word.listed() && word.credits() != 0) return of_page("a slab with credits is out of reach", page);
         for (std::uint32_t i = 0; i < word.pages(); ++i)
-            if (view.entries[page + i] != PageEntry::of_slab(word.size_class(), word.log2_pages(), i).raw || view.page_free(page + i))
+            if (view.entries[page + i] != PageEntry::of_slab(word.size_class(), word.log2_pages(), i).raw ||
+                view.page_free(page + i))
                 return of_page("a page of a slab does not say so", page + i);
         for (std::uint32_t slot = 0; slot < slots; ++slot) {
             const bool live = ledger.live().count(offset + std::size_t{slot} * slot_bytes_of(word.size_class())) != 0;

@@ -44,10 +44,10 @@ struct Tally {
 class TinyArena {
 public:
     TinyArena() {
-        void* const wanted = reinterpret_cast<void*>(std::uintptr_t{1} << 44);
+        void* const wanted = reinterpret_cast<void*>(std::uintptr_t{1} << 45);
         memory_ = mmap(wanted, arena_bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-        if (memory_ == MAP_FAILED) throw std::runtime_error("the simulator's arena cannot be mapped at 2^44");
+        if (memory_ == MAP_FAILED) throw std::runtime_error("the simulator's arena cannot be mapped at 2^45");
     }
     TinyArena(const TinyArena&) = delete;
     TinyArena& operator=(const TinyArena&) = delete;
@@ -232,9 +232,9 @@ private:
         }
         if (status != Status::ok) simulation_.fail("a block came with a failure status");
         simulation_.note([&] { return "got " + name_of_block(block) + ", " + std::to_string(bytes) + " B"; });
-        const std::string complaint = ledger_->take(block, bytes, alignment);
+        std::string complaint = ledger_->take(block, bytes, alignment);
         if (!complaint.empty())
-            simulation_.fail(complaint + ": " + name_of_block(block) + ", " + std::to_string(bytes) + " B");
+            simulation_.fail(std::move(complaint) + ": " + name_of_block(block) + ", " + std::to_string(bytes) + " B");
         held[held_count++] = {block, bytes};
     }
 

@@ -19,39 +19,45 @@
 #endif
 #endif
 #if defined(CUDA_ZSTD_SIM_ASAN)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-namespace cuda_zstd::sim {
-
-namespace detail {
-
 /// Saves the callee-saved registers of the running stack, leaves its stack pointer in `*save`, and goes on at `load`.
-__attribute__((naked, noinline)) inline void switch_stack(void** /*save*/, void* /*load*/) {
-    __asm__("pushq %rbp\n\t"
-            "pushq %rbx\n\t"
-            "pushq %r12\n\t"
-            "pushq %r13\n\t"
-            "pushq %r14\n\t"
-            "pushq %r15\n\t"
-            "movq %rsp, (%rdi)\n\t"
-            "movq %rsi, %rsp\n\t"
-            "popq %r15\n\t"
-            "popq %r14\n\t"
-            "popq %r13\n\t"
-            "popq %r12\n\t"
-            "popq %rbx\n\t"
-            "popq %rbp\n\t"
-            "ret");
-}
+/// Written outside of any function, so that no compiler looks into it and takes it for one that touches no memory.
+extern "C" void cuda_zstd_sim_switch_stack(void** save, void* load);
+__asm__(".pushsection .text.cuda_zstd_sim_switch_stack, \"axG\", @progbits, cuda_zstd_sim_switch_stack, comdat\n"
+        ".weak cuda_zstd_sim_switch_stack\n"
+        ".type cuda_zstd_sim_switch_stack, @function\n"
+        "cuda_zstd_sim_switch_stack:\n"
+        "    pushq %rbp\n"
+        "    pushq %rbx\n"
+        "    pushq %r12\n"
+        "    pushq %r13\n"
+        "    pushq %r14\n"
+        "    pushq %r15\n"
+        "    movq %rsp, (%rdi)\n"
+        "    movq %rsi, %rsp\n"
+        "    popq %r15\n"
+        "    popq %r14\n"
+        "    popq %r13\n"
+        "    popq %r12\n"
+        "    popq %rbx\n"
+        "    popq %rbp\n"
+        "    ret\n"
+        ".size cuda_zstd_sim_switch_stack, . - cuda_zstd_sim_switch_stack\n"
+        ".popsection\n");
 
-} // namespace detail
+namespace cuda_zstd::sim {
 
 /// Where a stack stopped. The one of the thread that runs the simulator needs no `reset`.
 class Fiber {
 public:
     /// Makes the fiber start at `entry`, which must not return, on the stack [low, low + bytes).
     void reset(std::byte* low, std::size_t bytes, void (*entry)()) noexcept {
+#if defined(CUDA_ZSTD_SIM_ASAN)
+        __asan_unpoison_memory_region(low, bytes); // what a dropped fiber left
+#endif
         auto* top = reinterpret_cast<std::uint64_t*>(low + bytes);
         *--top = 0; // the return address of `entry`: a backtrace ends here
         *--top = reinterpret_cast<std::uint64_t>(entry);
@@ -67,10 +73,10 @@ public:
     static void switch_to(Fiber& from, Fiber& to) noexcept {
 #if defined(CUDA_ZSTD_SIM_ASAN)
         __sanitizer_start_switch_fiber(&from.fake_stack_, to.low_, to.bytes_);
-        detail::switch_stack(&from.stack_pointer_, to.stack_pointer_);
+        cuda_zstd_sim_switch_stack(&from.stack_pointer_, to.stack_pointer_);
         __sanitizer_finish_switch_fiber(from.fake_stack_, nullptr, nullptr);
 #else
-        detail::switch_stack(&from.stack_pointer_, to.stack_pointer_);
+        cuda_zstd_sim_switch_stack(&from.stack_pointer_, to.stack_pointer_);
 #endif
     }
 
@@ -107,7 +113,12 @@ public:
     }
     FiberStacks(const FiberStacks&) = delete;
     FiberStacks& operator=(const FiberStacks&) = delete;
-    ~FiberStacks() { munmap(memory_, count_ * stride_bytes); }
+    ~FiberStacks() {
+#if defined(CUDA_ZSTD_SIM_ASAN)
+        __asan_unpoison_memory_region(memory_, count_ * stride_bytes); // the next mapping here is somebody else's
+#endif
+        munmap(memory_, count_ * stride_bytes);
+    }
 
     std::byte* low(std::size_t index) const noexcept { return memory_ + index * stride_bytes + guard_bytes; }
     /// Usable bytes of a stack: they differ a little, so that the tops do not all fall into the same cache sets.

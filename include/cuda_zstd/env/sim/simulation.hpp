@@ -87,8 +87,8 @@ public:
     std::uint64_t arrive(Op op, LaneMask mask, std::uint64_t value, unsigned source, Site site);
     /// converged(): a set of lanes of the warp that wait at the same site, drawn by the scheduler.
     LaneMask converge(Site site);
-    /// Ends the run: the test's own assertion failed. Does not return.
-    [[noreturn]] void fail(const std::string& message) { stop(Verdict::check_failed, message); }
+    /// Ends the run: the test's own assertion failed. Does not return, and unwinds nothing: what the lane owns is lost.
+    [[noreturn]] void fail(std::string message) { stop(Verdict::check_failed, std::move(message)); }
 
     unsigned current() const noexcept { return current_; }
     std::uint64_t step_count() const noexcept { return steps_; }
@@ -133,7 +133,7 @@ private:
     void complete(Rendezvous rendezvous, unsigned warp);
     void check_arrival(const Rendezvous& mine, unsigned lane, const Warp& warp, Site site);
     void lane_returned();
-    [[noreturn]] void stop(Verdict verdict, std::string message);
+    [[noreturn]] void stop(Verdict verdict, std::string&& message);
     std::string where(unsigned thread) const;
     std::string lane_name(unsigned thread) const {
         char name[32];

@@ -33,13 +33,15 @@ inline Outcome Simulation::run(const ScheduleSpec& spec, const std::function<voi
 inline void Simulation::lane_main() {
     Simulation& self = *running_;
     Fiber::entered(self.home_);
+    std::string thrown;
     try {
         (*self.body_)(self.current_);
     } catch (const std::exception& error) {
-        self.stop(Verdict::exception, std::string("a lane threw: ") + error.what());
+        thrown = std::string("a lane threw: ") + error.what();
     } catch (...) {
-        self.stop(Verdict::exception, "a lane threw something that is no std::exception");
+        thrown = "a lane threw something that is no std::exception";
     }
+    if (!thrown.empty()) self.stop(Verdict::exception, std::move(thrown));
     self.lane_returned();
 }
 
@@ -166,9 +168,11 @@ inline std::uint64_t Simulation::arrive(Op op, LaneMask mask, std::uint64_t valu
     Lane& lane = lanes_[current_];
     const LaneMask bit = LaneMask{1} << lane_index;
     check_arrival({op, mask, bit}, lane_index, warp, site);
-    if (op == Op::shfl && (source >= 32 || (mask >> source & 1u) == 0))
-        stop(Verdict::misuse, lane_name(current_) + " reads lane " + std::to_string(source) +
-                                  " by shfl, which is not in the mask, at " + format_site(site));
+    if (op == Op::shfl && (source >= 32 || (mask >> source & 1u) == 0)) {
+        std::string report = lane_name(current_) + " reads lane " + std::to_string(source) +
+                             " by shfl, which is not in the mask, at " + format_site(site);
+        stop(Verdict::misuse, std::move(report));
+    }
     lane.op = op;
     lane.mask = mask;
     lane.value = value;
@@ -265,9 +269,11 @@ inline std::string Simulation::where(unsigned thread) const {
     return text + " has returned";
 }
 
-inline void Simulation::stop(Verdict verdict, std::string message) {
+/// The stack is left as it is, so nothing on it may own memory when the switch is made: the message is emptied first.
+inline void Simulation::stop(Verdict verdict, std::string&& message) {
     outcome_.verdict = verdict;
-    outcome_.message = lane_name(current_) + ", step " + std::to_string(steps_) + ": " + std::move(message) + "\n";
+    outcome_.message = lane_name(current_) + ", step " + std::to_string(steps_) + ": " + message + "\n";
+    std::string().swap(message);
     for (unsigned thread = 0; thread < lanes_.size(); ++thread)
         if (lanes_[thread].state != State::done) outcome_.message += "  " + where(thread) + "\n";
     Fiber::switch_to(lanes_[current_].fiber, home_);
