@@ -54,20 +54,23 @@ struct DevicePool::State {
     void release() noexcept {
         try {
             if (surveyed.handle != nullptr) backend.synchronize(surveyed);
+        } catch (...) {
+            return; // work that cannot be waited for may still use all of it: the manager goes on to list the arena
+        }
+        try {
             if (work != nullptr) manager.deallocate(work, stream);
             if (heap.base != nullptr) manager.release_device_arena(heap.base, stream);
         } catch (...) {
-            // A destructor has nobody to tell: the manager still lists the arena as live.
+            // As above: a destructor has nobody else to tell.
         }
         if (surveyed.handle != nullptr) backend.destroy_event(surveyed);
         if (report != nullptr) backend.free_pinned(report);
     }
 
-    /// Submits a survey behind all earlier ones. Returns its number.
-    std::uint64_t survey(cudaStream_t on) {
-        launch_survey(backend, on, heap, work, report, sequence + 1);
+    /// Submits a survey, behind all earlier work of this kind; with the mutex held.
+    void survey(cudaStream_t on) {
+        launch_survey(backend, on, heap, work, report, ++sequence);
         backend.record(surveyed, on);
-        return ++sequence;
     }
 };
 
@@ -106,11 +109,10 @@ HeapReport DevicePool::last_report() const {
 }
 
 HeapReport DevicePool::statistics(cudaStream_t stream) {
-    {
-        const std::lock_guard lock(state_->mutex);
-        state_->backend.wait(stream, state_->surveyed);
-        state_->survey(stream);
-    }
+    // Held to the end, so that no later survey begins to overwrite this one's report.
+    const std::lock_guard lock(state_->mutex);
+    state_->backend.wait(stream, state_->surveyed);
+    state_->survey(stream);
     state_->backend.synchronize(stream);
     return last_report();
 }

@@ -5,10 +5,12 @@
 // Templated on the environment, so that one source of a kernel's algorithm runs on both backends; kernels of CUDA alone
 // use DevicePoolRef (cuda_zstd_device_pool.cuh), which names the environment for them.
 //
-// Progress: lock-free. No call waits for a warp that has not started; waits for another warp's refill are bounded,
-// after which a group brings its own slab. At a full heap null comes at once and is counted. Ordering: what a thread
-// did to a block before it freed it is visible to whoever gets the bytes next. A block written by one lane and read by
-// another needs the usual synchronisation between the two.
+// Progress: no call waits for a warp that has not started. Calls of one size class on one processor may wait while one
+// of them brings a slab for all; that wait is bounded, and then ends in null with `contended`. At a full heap null
+// comes after one look at every place that may hold a slot, and is counted.
+//
+// Ordering: what a thread did to a block before it freed it is visible to whoever gets the bytes next. A block written
+// by one lane and read by another needs the usual synchronization between the two.
 #pragma once
 
 #include "cuda_zstd/core/config.hpp"
@@ -65,7 +67,7 @@ public:
         if (env.lane() == 0) heap_.deallocate(env, 1u, block);
     }
 
-    /// Bytes that may be used at `block`; 0 when it is no block of this heap. Cost: two loads.
+    /// Bytes that may be used at a live block; 0 when no block of this heap can begin there. Cost: one load.
     CUDA_ZSTD_HD std::size_t usable_size(Env& env, const void* block) const { return heap_.usable_size(env, block); }
     /// Whether the address lies in this heap. Cost: no access to memory.
     CUDA_ZSTD_HD bool owns(const void* address) const { return heap_.owns(address); }

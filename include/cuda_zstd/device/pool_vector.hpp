@@ -41,6 +41,7 @@ public:
         CUDA_ZSTD_INLINE const T* elements() const { return reinterpret_cast<const T*>(this + 1); }
     };
     static_assert(sizeof(Block) == 32 && alignof(T) <= 16);
+    static_assert(sizeof(T) <= smallest_block_bytes - sizeof(Block), "the smallest block must hold an element");
 
     CUDA_ZSTD_INLINE std::uint32_t size() const { return size_; }
     /// Bytes of the blocks held now.

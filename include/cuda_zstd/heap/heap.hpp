@@ -109,7 +109,8 @@ public:
         return place.status;
     }
 
-    /// Bytes that the caller may use at `block`, at least what was asked for; 0 when it is no block of this heap.
+    /// Bytes that the caller may use at `block`, at least what was asked for; 0 when it is no place of a block of
+    /// this heap. Whether the block is live is not looked at.
     CUDA_ZSTD_HD std::size_t usable_size(Env& env, const void* block) const {
         const Place place = locate(env, block);
         if (place.status != Status::ok) return 0;

@@ -24,6 +24,9 @@ inline constexpr std::uint32_t target_slots = 4096;
 /// Cells that different processors write lie this many bytes apart: a sector of the L2 cache.
 inline constexpr std::uint32_t cursor_stride_bytes = 32;
 
+/// 2 TiB: what 32-bit numbers of slot words can name.
+inline constexpr std::size_t max_pages = (std::size_t{1} << 25) - 1;
+
 /// The shape of a heap: counts and offsets, all from the arena's size and the number of processors.
 struct HeapLayout {
     std::uint32_t page_count = 0;
@@ -57,7 +60,7 @@ inline constexpr std::size_t supply_copy_offset = 12 * 128;
 inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned processors) {
     HeapLayout layout;
     // A cursor holds a slab back from other sizes: their number follows the heap's size, one processor's share each.
-    const std::size_t shard_bytes = std::size_t{64} << 20;
+    const std::size_t shard_bytes = std::size_t{16} << 20;
     std::size_t shards = arena_bytes / shard_bytes;
     shards = shards < 1 ? 1 : shards;
     layout.cursor_shards =
@@ -86,7 +89,7 @@ inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned proces
         layout.pages_offset = round_up<std::size_t>(at, page_bytes);
     };
     std::size_t pages = arena_bytes / page_bytes;
-    if (pages > 0x3fffffffu) pages = 0x3fffffffu; // what a page entry can name
+    if (pages > max_pages) pages = max_pages;
     for (;;) {
         place(pages);
         const std::size_t room =

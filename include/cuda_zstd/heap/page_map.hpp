@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The pages of a heap: which are free, and runs of them.
 //
-// Invariant: a bit set in the map is a free page that nobody owns. `free_count` never exceeds the bits set plus those
-// that a release is about to set: a claim takes its count first and its bits second, a release sets the bits
-// first. Adjacent free pages are one run without any merging, since a run is nothing but its bits.
+// Invariant: a bit set in the map is a free page that nobody owns. `free_count` is never below the number of bits set:
+// a release adds to it before it sets the bits, a claim subtracts after it cleared them. So a count below a request's
+// proves that it cannot be served. Adjacent free pages are one run without any merging, since a run is nothing but its
+// bits.
 //
 // Progress: lock-free. A claim that finds its run taken puts back what it cleared and looks on; it fails when one
 // pass over the map found no run.
@@ -25,20 +26,21 @@ struct PageMap {
     using atom = typename Env::template atom<T>;
 
     atom<std::uint32_t>* bits;       ///< 1 = free
-    atom<std::uint32_t>* free_count; ///< two's complement: below zero for a moment while claims fail
+    atom<std::uint32_t>* free_count; ///< at least the bits set
     atom<std::uint32_t>* least_free; ///< the smallest free_count that a claim left behind
     atom<std::uint32_t>* rover;      ///< the word where the next search begins: a hint
     std::uint32_t page_count;
 
-    /// Takes `count` adjacent pages. Returns the first, or no_page. Cost: two atomics, and one for each 32 pages,
-    /// when the hint is good; else a pass over the map. What the releasing thread did before its release is
+    /// Whether `count` pages may be free: false is a proof that they are not. Cost: one load.
+    CUDA_ZSTD_INLINE bool may_have(Env& env, std::uint32_t count) const {
+        return env.load(*free_count, Order::acquire) >= count;
+    }
+
+    /// Takes `count` adjacent pages. Returns the first, or no_page. Cost: two loads, three atomics and one for each 32
+    /// pages when the hint is good; else a pass over the map. What the releasing thread did before its release is
     /// visible to the claimer.
     CUDA_ZSTD_RARE std::uint32_t claim(Env& env, std::uint32_t count) const {
-        const auto before = static_cast<std::int32_t>(env.fetch_sub(*free_count, count, Order::relaxed));
-        if (count > page_count || before < static_cast<std::int32_t>(count)) {
-            env.fetch_add(*free_count, count, Order::relaxed);
-            return no_page;
-        }
+        if (!may_have(env, count)) return no_page;
         const std::uint32_t words = (page_count + 31u) / 32u;
         const std::uint32_t start = env.load(*rover, Order::relaxed) % words;
         std::uint32_t page = search(env, count, start, words);
@@ -46,21 +48,21 @@ struct PageMap {
         const std::uint32_t overlap = (count + 31u) / 32u + 1u;
         if (page == no_page && start != 0)
             page = search(env, count, 0, start + overlap < words ? start + overlap : words);
-        if (page == no_page) {
-            env.fetch_add(*free_count, count, Order::relaxed);
-            return no_page;
-        }
+        if (page == no_page) return no_page;
+        // Release: who sees these pages gone also sees what the caller did before, such as marking the cursor that
+        // they are for.
+        const std::uint32_t left = env.fetch_sub(*free_count, count, Order::release) - count;
+        env.fetch_min(*least_free, left, Order::relaxed);
         const std::uint32_t next = ((page + count) / 32u) % words;
         if (next != start) env.store(*rover, next, Order::relaxed);
-        env.fetch_min(*least_free, static_cast<std::uint32_t>(before) - count, Order::relaxed);
         return page;
     }
 
     /// Gives `count` pages from `first` back. Cost: one atomic for each 32 pages and one for the count. What the
     /// caller did before is visible to whoever claims them.
     CUDA_ZSTD_RARE void release(Env& env, std::uint32_t first, std::uint32_t count) const {
-        set_bits(env, first, count, Order::release);
-        env.fetch_add(*free_count, count, Order::release);
+        env.fetch_add(*free_count, count, Order::relaxed);
+        set_bits(env, first, count);
     }
 
 private:
@@ -71,19 +73,24 @@ private:
         return low_bits(end < 32u ? end : 32u) & ~low_bits(from);
     }
 
-    CUDA_ZSTD_HD void set_bits(Env& env, std::uint32_t first, std::uint32_t count, Order order) const {
+    CUDA_ZSTD_HD void set_bits(Env& env, std::uint32_t first, std::uint32_t count) const {
         for (std::uint32_t word = first / 32u; word * 32u < first + count; ++word)
-            env.fetch_or(bits[word], part(word, first, count), order);
+            env.fetch_or(bits[word], part(word, first, count), Order::release);
+    }
+
+    /// Clears the bits `mask` of a word, all or none.
+    CUDA_ZSTD_HD bool take_bits(Env& env, std::uint32_t word, std::uint32_t mask) const {
+        std::uint32_t seen = env.load(bits[word], Order::relaxed);
+        while ((seen & mask) == mask)
+            if (env.compare_exchange(bits[word], seen, seen & ~mask, Order::acquire)) return true;
+        return false;
     }
 
     /// Clears the bits of the run, all or none. On failure the word that lacked a page is stored in `lacking`.
     CUDA_ZSTD_HD bool take_run(Env& env, std::uint32_t first, std::uint32_t count, std::uint32_t& lacking) const {
         for (std::uint32_t word = first / 32u; word * 32u < first + count; ++word) {
-            const std::uint32_t mask = part(word, first, count);
-            const std::uint32_t old = env.fetch_and(bits[word], ~mask, Order::acquire);
-            if ((old & mask) == mask) continue;
-            if ((old & mask) != 0) env.fetch_or(bits[word], old & mask, Order::release);
-            if (word * 32u > first) set_bits(env, first, word * 32u - first, Order::release);
+            if (take_bits(env, word, part(word, first, count))) continue;
+            if (word * 32u > first) set_bits(env, first, word * 32u - first);
             lacking = word;
             return false;
         }

@@ -34,8 +34,8 @@ CUDA_ZSTD_HD HeapReport make_report(Env& env, const Heap<Env>& heap, const HeapS
     return report;
 }
 
-/// Copies the report to pinned memory, where the host reads it: the sequence number is stored last, with release at
-/// system scope.
+/// Copies the report to pinned memory, where the host reads it: each word is stored with release at system
+/// scope, so a reader that acquires a new word also sees the number 0 that was stored before it.
 template <class Env>
 CUDA_ZSTD_HD void publish_report(Env& env, HeapReport report, HeapReport* to, std::uint64_t sequence) {
     using Cell = typename Env::template atom<std::uint64_t>;
@@ -44,9 +44,9 @@ CUDA_ZSTD_HD void publish_report(Env& env, HeapReport report, HeapReport* to, st
     std::uint64_t words[count];
     memcpy(words, &report, sizeof report);
     auto* const cells = reinterpret_cast<Cell*>(to);
-    env.exchange(cells[0], std::uint64_t{0}, Order::acq_rel); // sequence is the first member
+    env.store_for_host(cells[0], std::uint64_t{0}); // sequence is the first member
     for (unsigned index = 1; index < count; ++index)
-        env.store(cells[index], words[index], Order::relaxed);
+        env.store_for_host(cells[index], words[index]);
     env.store_for_host(cells[0], sequence);
 }
 

@@ -5,6 +5,9 @@
 // after Treiber (1986) whose head carries a counter, so that a head seen, taken and put back is not taken for
 // unchanged. The links live apart from the slabs and are never unmapped: a stale read is harmless.
 //
+// Taking a slab off also releases: who sees it gone sees what the taker did before, such as marking the cursor that it
+// is for.
+//
 // Progress: lock-free; a failed compare-and-swap means that another push or pop succeeded.
 #pragma once
 
@@ -42,13 +45,22 @@ struct SlabList {
         while (static_cast<std::uint32_t>(seen) != 0) {
             const std::uint32_t slab = static_cast<std::uint32_t>(seen) - 1u;
             const std::uint32_t below = env.load(next[slab], Order::relaxed);
-            if (env.compare_exchange(*head, seen, retag(seen, below), Order::acquire)) return slab;
+            if (env.compare_exchange(*head, seen, retag(seen, below), Order::acq_rel)) return slab;
         }
         return empty;
     }
 
+    /// Takes all slabs off at once: the first, from which `next` leads to the others, or `empty`.
+    CUDA_ZSTD_HD std::uint32_t pop_all(Env& env) const {
+        std::uint64_t seen = env.load(*head, Order::acquire);
+        while (static_cast<std::uint32_t>(seen) != 0)
+            if (env.compare_exchange(*head, seen, retag(seen, 0), Order::acq_rel))
+                return static_cast<std::uint32_t>(seen) - 1u;
+        return empty;
+    }
+
     CUDA_ZSTD_HD bool is_empty(Env& env) const {
-        return static_cast<std::uint32_t>(env.load(*head, Order::relaxed)) == 0;
+        return static_cast<std::uint32_t>(env.load(*head, Order::acquire)) == 0;
     }
 
 private:

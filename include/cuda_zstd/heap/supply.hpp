@@ -6,8 +6,9 @@
 // positive, by a free or by giving back what it had over-subtracted, tries to become its holder, so that no free slot
 // is ever out of reach.
 //
-// Progress: lock-free, but for waiting on another warp's refill, which is bounded: after `refill_waits` looks a group
-// brings a slab of its own. Nothing here waits for a warp that has not started.
+// Progress: a refill is done by one group for all that wait at its cursor; they look at it until it changes, and each
+// change means that somebody was served. The refiller is a running warp, so nothing here waits for one that has not
+// started; if a cursor does not change for `refill_looks` looks, a request ends in `contended`. All else is lock-free.
 #pragma once
 
 #include "cuda_zstd/core/config.hpp"
@@ -22,8 +23,10 @@
 
 namespace cuda_zstd {
 
-/// Looks at a cursor that another group refills, before a group brings a slab of its own.
-inline constexpr unsigned refill_waits = 64;
+/// Looks at a cursor that does not change, before a request ends in `contended`: about 16 ms on a GPU.
+inline constexpr unsigned refill_looks = 4096;
+/// Looks at a reclaim that does not end, before a request looks for itself again.
+inline constexpr unsigned reclaim_looks = 4096;
 /// Turns through all sources before a request ends in `contended`.
 inline constexpr unsigned supply_turns = 16;
 
@@ -92,33 +95,28 @@ struct SlabSupply {
 
     /// Reserves up to `want` slots of the class when the cursor's slab had none: brings the cursor a new slab, or finds
     /// slots elsewhere. A count of 0 comes with a Status, full or contended, in `start`.
+    /// A slab in a refiller's hands shows by the mark on its cursor, so that nobody takes it for missing.
     CUDA_ZSTD_RARE SlabGrant refill(Env& env, unsigned size_class, unsigned shard, std::uint32_t want) const {
         atom<std::uint64_t>& cursor = cell(size_class, shard);
-        for (unsigned wait = 0; wait < refill_waits; ++wait) {
-            std::uint64_t seen = env.load(cursor, Order::acquire);
+        std::uint64_t seen = env.load(cursor, Order::acquire);
+        for (unsigned look = 0; look < refill_looks; ++look) {
             const auto slab = static_cast<std::uint32_t>(seen);
-            if ((seen & refilling) != 0) {
-                env.pause(wait);
-                continue;
+            SlabGrant grant;
+            if ((seen & refilling) == 0) {
+                if (slab != 0 && word(env, slab - 1u).credits() > 0) {
+                    grant = reserve(env, slab - 1u, size_class, want);
+                    if (grant.count != 0) return grant;
+                }
+                grant = may_bring_slab(env, size_class) ? bring_slab(env, cursor, seen, size_class, want)
+                                                        : search(env, size_class, shard, want);
+                if (grant.count != 0 || grant.start != static_cast<std::uint32_t>(Status::contended)) return grant;
             }
-            if (slab != 0 && word(env, slab - 1u).credits() > 0) {
-                const SlabGrant grant = reserve(env, slab - 1u, size_class, want);
-                if (grant.count != 0) return grant;
-            }
-            if (!env.compare_exchange(cursor, seen, seen | refilling, Order::acq_rel)) continue;
-            const std::uint32_t fresh = acquire_slab(env, size_class);
-            if (fresh == SlabList<Env>::empty) {
-                env.store(cursor, seen, Order::release);
-                if (slab != 0) published(env, slab - 1u);
-                break;
-            }
-            const SlabGrant grant = reserve(env, fresh, size_class, want);
-            env.store(cursor, std::uint64_t{fresh} + 1u, Order::release);
-            published(env, fresh);
-            if (slab != 0) settle(env, slab - 1u);
-            if (grant.count != 0) return grant;
+            env.pause(look);
+            const std::uint64_t now = env.load(cursor, Order::acquire);
+            if (now != seen) look = 0; // others were served: the queue moves
+            seen = now;
         }
-        return search(env, size_class, shard, want);
+        return refused(Status::contended);
     }
 
     /// Gives a held slab its place: retired when nobody is inside, on its list when it has credits, else unlisted.
@@ -182,7 +180,7 @@ struct SlabSupply {
         case Reclaim::busy:
             break;
         }
-        for (unsigned wait = 0; wait < refill_waits && (env.load(*epoch, Order::acquire) & 1u) != 0; ++wait)
+        for (unsigned wait = 0; wait < reclaim_looks && (env.load(*epoch, Order::acquire) & 1u) != 0; ++wait)
             env.pause(wait);
         return true;
     }
@@ -248,31 +246,49 @@ private:
         }
     }
 
-    /// The last resort: every place that may hold a slot of the class, then the empty slabs of other classes.
-    CUDA_ZSTD_HD SlabGrant search(Env& env, unsigned size_class, unsigned shard, std::uint32_t want) const {
-        for (unsigned turn = 0; turn < supply_turns; ++turn) {
-            const std::uint32_t before = env.load(*epoch, Order::acquire);
-            const std::uint32_t slab = acquire_slab(env, size_class);
-            if (slab != SlabList<Env>::empty) {
-                const SlabGrant grant = reserve(env, slab, size_class, want);
-                settle(env, slab);
-                if (grant.count != 0) return grant;
-                continue;
-            }
-            for (unsigned step = 0; step < cells.cursor_shards; ++step) {
-                const std::uint64_t seen =
-                    env.load(cell(size_class, (shard + step) % cells.cursor_shards), Order::acquire);
-                const auto there = static_cast<std::uint32_t>(seen);
-                if (there == 0 || word(env, there - 1u).credits() <= 0) continue;
-                const SlabGrant grant = reserve(env, there - 1u, size_class, want);
-                if (grant.count != 0) return grant;
-            }
-            if (!reclaim(env) && env.load(*epoch, Order::acquire) == before) {
-                return refused(Status::full);
-            }
-        }
-        return refused(Status::contended);
+    /// Whether there may be a slab to bring: false is a proof that at this moment there is none.
+    CUDA_ZSTD_HD bool may_bring_slab(Env& env, unsigned size_class) const {
+        return !list(size_class).is_empty(env) || pages.may_have(env, 1);
     }
+
+    /// Exchanges the cursor's exhausted slab for another and reserves in that one first. Refused with `contended` when
+    /// somebody else changed the cursor, or no slab was found.
+    CUDA_ZSTD_HD SlabGrant bring_slab(Env& env, atom<std::uint64_t>& cursor, std::uint64_t seen, unsigned size_class,
+                                      std::uint32_t want) const {
+        if (!env.compare_exchange(cursor, seen, seen | refilling, Order::acq_rel)) return refused(Status::contended);
+        const auto slab = static_cast<std::uint32_t>(seen);
+        const std::uint32_t fresh = acquire_slab(env, size_class);
+        if (fresh == SlabList<Env>::empty) {
+            env.store(cursor, seen, Order::release);
+            if (slab != 0) published(env, slab - 1u);
+            return refused(Status::contended);
+        }
+        SlabGrant grant = reserve(env, fresh, size_class, want);
+        env.store(cursor, std::uint64_t{fresh} + 1u, Order::release);
+        published(env, fresh);
+        if (slab != 0) settle(env, slab - 1u);
+        return grant.count != 0 ? grant : refused(Status::contended);
+    }
+
+    /// The last resort, when there is no slab to bring: the other cursors, then the empty slabs of other classes.
+    /// Refused with `full` only if from before the first look to after the last nothing was in anybody's hands.
+    CUDA_ZSTD_HD SlabGrant search(Env& env, unsigned size_class, unsigned shard, std::uint32_t want) const {
+        const std::uint32_t before = env.load(*epoch, Order::acquire);
+        if (may_bring_slab(env, size_class)) return refused(Status::contended);
+        // A slab that left the list or the free pages before now is in a cursor, or in its refiller's hands.
+        bool in_hands = false;
+        for (unsigned step = 0; step < cells.cursor_shards; ++step) {
+            const std::uint64_t seen = env.load(cell(size_class, (shard + step) % cells.cursor_shards), Order::acquire);
+            const auto slab = static_cast<std::uint32_t>(seen);
+            in_hands |= (seen & refilling) != 0;
+            if (slab == 0 || word(env, slab - 1u).credits() <= 0) continue;
+            const SlabGrant grant = reserve(env, slab - 1u, size_class, want);
+            if (grant.count != 0) return grant;
+        }
+        if (in_hands || reclaim(env)) return refused(Status::contended);
+        return refused(env.load(*epoch, Order::acquire) == before ? Status::full : Status::contended);
+    }
+
     static CUDA_ZSTD_INLINE SlabGrant refused(Status status) {
         return SlabGrant{0, static_cast<std::uint32_t>(status), 0};
     }
@@ -285,20 +301,20 @@ private:
             settle(env, slab);
     }
 
-    /// Takes the slabs off one at a time; those that are not empty are kept aside, linked, and go back together.
+    /// Takes all slabs of a list off, retires the empty ones, and puts the others back together.
     CUDA_ZSTD_HD void drain_list(Env& env, const SlabList<Env>& slab_list) const {
         std::uint32_t first = SlabList<Env>::empty;
         std::uint32_t last = first;
-        for (;;) {
-            const std::uint32_t slab = slab_list.pop(env);
-            if (slab == SlabList<Env>::empty) break;
+        for (std::uint32_t slab = slab_list.pop_all(env); slab != SlabList<Env>::empty;) {
+            const std::uint32_t below = env.load(next[slab], Order::relaxed);
             if (word(env, slab).all_free()) {
                 settle(env, slab);
-                continue;
+            } else {
+                env.store(next[slab], first == SlabList<Env>::empty ? 0u : first + 1u, Order::relaxed);
+                if (last == SlabList<Env>::empty) last = slab;
+                first = slab;
             }
-            env.store(next[slab], first == SlabList<Env>::empty ? 0u : first + 1u, Order::relaxed);
-            if (last == SlabList<Env>::empty) last = slab;
-            first = slab;
+            slab = below == 0 ? SlabList<Env>::empty : below - 1u;
         }
         if (first != SlabList<Env>::empty) slab_list.push_chain(env, first, last);
     }
