@@ -12,14 +12,21 @@ rm -rf "$folder"
 mkdir -p "$folder/lib"
 folder=$(realpath "$folder")
 
-# Copies program $1 to its place, stripped, and the shared libraries that a bare machine may lack.
-add_program() {
-    local place=$folder/${1#"$build"/} library
-    mkdir -p "$(dirname "$place")"
-    strip -o "$place" "$1"
+# Copies the shared libraries of program $1 that a bare machine may lack; what every machine has would only shadow its own.
+add_libraries() {
+    local library
     while read -r library; do
         cp -Lu "$library" "$folder/lib/"
-    done < <(ldd "$1" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*)\.so')
+    done < <(ldd "$1" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' |
+        grep -vE '/(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|libz|liblzma)\.so')
+}
+
+# Copies program $1 to its place, stripped.
+add_program() {
+    local place=$folder/${1#"$build"/}
+    mkdir -p "$(dirname "$place")"
+    strip -o "$place" "$1"
+    add_libraries "$1"
 }
 
 while read -r program; do
@@ -30,5 +37,5 @@ while read -r program; do add_program "$program"; done < <(benchmark_programs "$
 [[ ! -e $build/tools/pool_zstd/pool-zstd ]] || add_program "$build/tools/pool_zstd/pool-zstd"
 # The decoder that checks the results.
 cp -L "$(command -v zstd)" "$folder/zstd"
-while read -r library; do cp -Lu "$library" "$folder/lib/"; done < <(ldd "$(command -v zstd)" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | grep -vE '/(libc|libm|libpthread)\.so')
+add_libraries "$(command -v zstd)"
 du -sh "$folder"

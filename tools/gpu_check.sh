@@ -15,7 +15,8 @@ usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP
   --results FOLDER  where <gpu>/<benchmark>.csv goes (default: bench/results)
   --only STEPS      of: tests, memcheck, bench, main
   --survey          the benchmarks at their full size; call again to go on with those that are not done yet
-  --soak SEED       the GPU tests again and again from SEED on until the time is over; prints the seed to go on with
+  --soak SEED       the GPU tests again and again, each time in another order, from SEED on until the time is over; prints
+                    the seed to go on with
 TEXT
 }
 
@@ -68,7 +69,7 @@ if [[ -z $build ]]; then
     ensure_packages "${build_packages[@]}"
     build_release || exit 1
 fi
-[[ ! -d $build/lib ]] || export LD_LIBRARY_PATH=$(realpath "$build/lib")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+[[ ! -d $build/lib ]] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(realpath "$build/lib")
 [[ ! -e $build/zstd ]] || export PATH=$PATH:$(realpath "$build")
 export CUDA_ZSTD_POOL_BACKEND=cuda
 mapfile -t test_programs < <(gpu_test_programs "$build")
@@ -92,9 +93,18 @@ run_memcheck() {
         return 1
     fi
     for program in "${test_programs[@]}"; do
-        CUDA_ZSTD_TEST_SIZE=reduced step "memcheck $(basename "$program")" 100 \
+        step "memcheck $(basename "$program")" 100 \
             "$sanitizer" --tool memcheck --leak-check full --error-exitcode 9 "$program" --gtest_brief=1
     done
+}
+
+# What makes a benchmark take its full size.
+survey_arguments() {
+    case $1 in
+    device) echo --seconds 60 ;;
+    host) echo --pairs 1000000 ;;
+    compress) echo --limit 4096 --in-flight 4096 --iterations 50 ;;
+    esac
 }
 
 run_benchmarks() {
@@ -105,21 +115,24 @@ run_benchmarks() {
     while read -r program; do
         name=$(benchmark_name "$program")
         if [[ $mode == survey ]]; then
-            [[ -e build/survey/$name.done ]] && continue
-            CUDA_ZSTD_BENCH_SIZE=survey step "bench $name" 500 "$program" --csv "$results/$name.csv" &&
-                mkdir -p build/survey && touch "build/survey/$name.done"
+            [[ ! -e build/survey/$name.done ]] || continue
+            step "bench $name" 500 "$program" --csv "$results/$name.csv" $(survey_arguments "$name") &&
+                touch "build/survey/$name.done"
         else
-            step "bench $name" 120 "$program" --csv "$results/$name.csv"
+            step "bench $name" 200 "$program" --csv "$results/$name.csv"
         fi
     done < <(benchmark_programs "$build")
     ((failures > before)) || tools/source_digest.sh >"$results/SOURCE"
 }
 
-# The corpus of this machine's own files, since a machine for measuring may have no network.
+# This machine's own files, since a machine for measuring may have no network.
+gather_corpus() {
+    CUDA_ZSTD_CORPUS=${CUDA_ZSTD_CORPUS:-local} step "corpus" 90 tools/corpus.sh build/corpus
+}
+
 run_main_job() {
     wanted main || return 0
     [[ -x $build/tools/pool_zstd/pool-zstd ]] || return 0
-    CUDA_ZSTD_CORPUS=${CUDA_ZSTD_CORPUS:-local} step "corpus" 60 tools/corpus.sh build/corpus || return 1
     step "main job" 150 python3 tools/main_job.py --pool-zstd "$build/tools/pool_zstd/pool-zstd" --output build/compressed \
         --csv "$results/main_job.csv" --folder build/corpus/files
     step "1 GiB in flight" 120 tools/in_flight.sh "$build/tools/pool_zstd/pool-zstd" build/corpus/files "$results/in_flight.csv"
@@ -130,7 +143,7 @@ soak() {
     local program
     while ((SECONDS < limit_s - 60)); do
         for program in "${test_programs[@]}"; do
-            CUDA_ZSTD_TEST_SEED=$seed timeout --kill-after=5 60 "$program" --gtest_brief=1 --gtest_shuffle \
+            timeout --kill-after=5 60 "$program" --gtest_brief=1 --gtest_shuffle \
                 --gtest_random_seed=$((seed % 99999)) >build/soak.log 2>&1 || {
                 tail -n 50 build/soak.log
                 die "soak: $(basename "$program") failed with seed $seed"
@@ -143,9 +156,14 @@ soak() {
 
 case $mode in
 soak) soak; exit ;;
-survey) run_benchmarks ;;
+survey)
+    mkdir -p build/survey
+    gather_corpus
+    run_benchmarks
+    ;;
 gate)
     run_gpu_tests
+    gather_corpus
     run_benchmarks
     run_main_job
     run_memcheck
