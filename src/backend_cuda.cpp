@@ -69,9 +69,13 @@ public:
     }
 
     void synchronize() override {
+        wait_idle();
+        throw_task_error();
+    }
+
+    void wait_idle() override {
         const RelaxedCapture relaxed;
         check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-        throw_task_error();
     }
 
     std::uint64_t stream_id(cudaStream_t stream) override {

@@ -36,6 +36,7 @@ public:
     }
     void synchronize(cudaStream_t stream) override { executor_.synchronize(queue(stream)); }
     void synchronize() override { executor_.synchronize(); }
+    void wait_idle() override { executor_.wait_idle(); }
     std::uint64_t stream_id(cudaStream_t stream) override { return executor_.id(queue(stream)); }
     bool is_capturing(cudaStream_t) override { return false; }
 

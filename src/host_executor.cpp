@@ -125,15 +125,20 @@ void HostExecutor::synchronize(HostQueue* queue) {
     if (error) std::rethrow_exception(error);
 }
 
+void HostExecutor::wait_idle() {
+    std::unique_lock lock(mutex_);
+    std::vector<std::shared_ptr<HostPoint>> points;
+    for (const auto& [handle, queue] : queues_)
+        points.push_back(mark_locked(*queue));
+    for (const auto& point : points)
+        point_done_.wait(lock, [&] { return point->done; });
+}
+
 void HostExecutor::synchronize() {
+    wait_idle();
     std::exception_ptr error;
     {
-        std::unique_lock lock(mutex_);
-        std::vector<std::shared_ptr<HostPoint>> points;
-        for (const auto& [handle, queue] : queues_)
-            points.push_back(mark_locked(*queue));
-        for (const auto& point : points)
-            point_done_.wait(lock, [&] { return point->done; });
+        const std::lock_guard lock(mutex_);
         for (const auto& [handle, queue] : queues_) {
             std::exception_ptr thrown = std::exchange(queue->error, nullptr);
             if (!error) error = std::move(thrown);

@@ -73,6 +73,8 @@ public:
     /// Waits for what is in the queue, then throws what its tasks have thrown.
     void synchronize(HostQueue* queue);
     void synchronize();
+    /// Waits for what is in all queues and throws nothing.
+    void wait_idle();
 
 private:
     HostQueue& checked(HostQueue* queue);

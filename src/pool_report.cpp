@@ -45,6 +45,7 @@ PoolStatistics MemoryPoolManager::State::statistics() const {
     s.failed_allocations = failed_.load(relaxed);
     s.device_waits = order_.device_waits();
     s.host_waits = host_waits_.load(relaxed);
+    s.idle_waits = order_.closings();
     s.resets = resets_.load(relaxed);
     s.reset_invalidated_blocks = reset_invalidated_.load(relaxed);
     s.total_invalidated_blocks = total_invalidated_.load(relaxed);

@@ -116,6 +116,7 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(st
 /// Brings everything that is free back to the arenas, with no work left in it.
 void MemoryPoolManager::State::drain() {
     host_waits_.fetch_add(1, relaxed);
+    order_.close_all();
     small_.wait_on_host();
     small_.flush();
     medium_.wait_on_host();
@@ -173,8 +174,9 @@ void MemoryPoolManager::State::deallocate(void* ptr, cudaStream_t stream, LiveTa
     try {
         // Before the block is published: who finds it must find what it waits for.
         dependencies = record->slab != nullptr
-                           ? Dependencies(order_.freed_on_as_one(ref, record->stream_id, record->since_allocation))
-                           : order_.freed_on(ref, record->stream_id, record->since_allocation);
+                           ? Dependencies(order_.freed_on_as_one(ref, record->usable_bytes, record->stream_id,
+                                                                 record->since_allocation))
+                           : order_.freed_on(ref, record->usable_bytes, record->stream_id, record->since_allocation);
         live_.remember(*record, ref.id);
     } catch (...) {
         live_.insert(*record);

@@ -56,8 +56,8 @@ std::string to_text(const PoolStatistics& s) {
              count(s.allocations - hits), count(s.failed_allocations));
     add_line(text, "  Deallocations:   %llu", count(s.deallocations));
     add_line(text, "  Growths:         %llu (%llu returns)", count(s.growths), count(s.returns));
-    add_line(text, "  Waits:           %llu on the device, %llu on the host", count(s.device_waits),
-             count(s.host_waits));
+    add_line(text, "  Waits:           %llu on the device, %llu on the host, %llu for all streams",
+             count(s.device_waits), count(s.host_waits), count(s.idle_waits));
     add_line(text, "  Resets:          %llu (%llu blocks invalidated)", count(s.resets),
              count(s.total_invalidated_blocks));
     add_line(text, "  Device Pools:    %llu", count(s.live_device_pools));

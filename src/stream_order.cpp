@@ -1,10 +1,23 @@
 // SPDX-License-Identifier: MIT
 #include "cuda_zstd/host/stream_order.hpp"
 
+#include <limits>
 #include <memory>
 #include <utility>
 
 namespace cuda_zstd::detail {
+namespace {
+
+constexpr auto relaxed = std::memory_order_relaxed;
+/// What an open ticket may cover before it is recorded: so much could be out of other streams' reach.
+constexpr unsigned deferred_frees = 32;
+constexpr std::size_t deferred_bytes = std::size_t{64} << 20;
+/// Frees that are recorded at once after another stream had to wait for open tickets.
+constexpr unsigned eager_frees = 1024;
+/// Of a ticket that is not recorded: no other begins after it has ended.
+constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
+
+} // namespace
 
 void intrusive_ptr_add_ref(Ticket* ticket) noexcept { ticket->references.fetch_add(1, std::memory_order_relaxed); }
 
@@ -20,11 +33,12 @@ void Dependencies::clear() noexcept {
 void Dependencies::add(const TicketRef& ticket) {
     bool covered = false;
     for_each([&](const TicketRef& present) {
-        covered |= present == ticket || (present->stream_id == ticket->stream_id && present->began > ticket->ended);
+        covered |= present == ticket ||
+                   (present->stream_id == ticket->stream_id && present->began > ticket->ended.load(relaxed));
     });
     if (covered) return;
     remove_if([&](const TicketRef& present) {
-        return present->stream_id == ticket->stream_id && present->ended < ticket->began;
+        return present->stream_id == ticket->stream_id && present->ended.load(relaxed) < ticket->began;
     });
     if (first_ == nullptr)
         first_ = ticket;
@@ -44,6 +58,11 @@ std::optional<std::uint64_t> Dependencies::sole_stream() const noexcept {
 }
 
 StreamOrder::~StreamOrder() {
+    closing_.clear();
+    for (Shelf& shelf : shelves_) {
+        // Releasing a ticket puts it on a shelf, so not under the shelf's mutex.
+        std::unordered_map<std::uint64_t, Deferring>().swap(shelf.deferring);
+    }
     for (Shelf& shelf : shelves_)
         for (Ticket* ticket : shelf.spare) {
             backend_.destroy_event(ticket->event);
@@ -51,42 +70,109 @@ StreamOrder::~StreamOrder() {
         }
 }
 
-TicketRef StreamOrder::record(const StreamRef& stream) {
+/// With the shelf's mutex held.
+TicketRef StreamOrder::make(Shelf& from, std::uint64_t stream_id) {
     Ticket* ticket = nullptr;
-    {
-        Shelf& from = shelf(stream.id);
-        const std::lock_guard lock(from.mutex);
-        if (!from.spare.empty()) {
-            ticket = from.spare.back();
-            from.spare.pop_back();
-        }
-    }
-    if (ticket == nullptr) {
+    if (from.spare.empty()) {
         auto fresh = std::make_unique<Ticket>();
         fresh->home = this;
         fresh->event = backend_.create_untimed_event();
-        events_.fetch_add(1, std::memory_order_relaxed);
+        events_.fetch_add(1, relaxed);
         ticket = fresh.release();
+    } else {
+        ticket = from.spare.back();
+        from.spare.pop_back();
     }
-    ticket->stream_id = stream.id;
-    ticket->complete.store(false, std::memory_order_relaxed);
-    TicketRef reference(ticket);
+    ticket->stream_id = stream_id;
+    ticket->wanted.store(false, relaxed);
+    ticket->ended.store(never, relaxed);
+    ticket->state.store(Ticket::State::open, relaxed);
     ticket->began = clock_.fetch_add(1, std::memory_order_acq_rel);
-    backend_.record(ticket->event, stream.handle);
-    ticket->ended = clock_.fetch_add(1, std::memory_order_acq_rel);
-    return reference;
+    return TicketRef(ticket);
 }
 
-Dependencies StreamOrder::freed_on(const StreamRef& stream, std::uint64_t allocation_stream_id,
+/// With the shelf's mutex held, so that one thread records.
+void StreamOrder::record_now(Ticket& ticket, const StreamRef& stream) {
+    backend_.record(ticket.event, stream.handle);
+    ticket.ended.store(clock_.fetch_add(1, std::memory_order_acq_rel), relaxed);
+    ticket.state.store(Ticket::State::recorded, std::memory_order_release);
+}
+
+TicketRef StreamOrder::record(const StreamRef& stream) {
+    Shelf& own = shelf(stream.id);
+    // Declared before the lock: what it may release goes to the shelf.
+    TicketRef ticket;
+    const std::lock_guard lock(own.mutex);
+    const auto found = own.deferring.find(stream.id);
+    ticket = found != own.deferring.end() && found->second.open != nullptr ? found->second.open : make(own, stream.id);
+    record_now(*ticket, stream);
+    if (found != own.deferring.end()) {
+        // Its other references keep the ticket, so this releases nothing.
+        found->second.open = nullptr;
+        if (found->second.eager_frees == 0 || --found->second.eager_frees == 0) own.deferring.erase(found);
+    }
+    return ticket;
+}
+
+TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes) {
+    {
+        Shelf& own = shelf(stream.id);
+        TicketRef ticket;
+        const std::lock_guard lock(own.mutex);
+        Deferring& deferring = own.deferring[stream.id];
+        if (deferring.eager_frees == 0) {
+            if (deferring.open == nullptr) {
+                deferring.open = make(own, stream.id);
+                deferring.frees = 0;
+                deferring.bytes = 0;
+            }
+            ticket = deferring.open;
+            deferring.bytes += bytes;
+            if (++deferring.frees < deferred_frees && deferring.bytes < deferred_bytes && !ticket->wanted.load(relaxed))
+                return ticket;
+        }
+    }
+    return record(stream);
+}
+
+void StreamOrder::close_all() {
+    const std::lock_guard closing(closing_mutex_);
+    // First out of the shelves: what is freed from now on gets another ticket. Then the wait covers all frees so far.
+    for (Shelf& shelf : shelves_) {
+        const std::lock_guard lock(shelf.mutex);
+        for (auto entry = shelf.deferring.begin(); entry != shelf.deferring.end();) {
+            if (entry->second.open != nullptr) closing_.push_back(std::move(entry->second.open));
+            entry = entry->second.eager_frees == 0 ? shelf.deferring.erase(entry) : std::next(entry);
+        }
+    }
+    if (closing_.empty()) return;
+    closings_.fetch_add(1, relaxed);
+    backend_.wait_idle();
+    for (const TicketRef& ticket : closing_)
+        ticket->state.store(Ticket::State::complete, std::memory_order_release);
+    closing_.clear();
+}
+
+void StreamOrder::stop_deferring(std::uint64_t stream_id) {
+    Shelf& its = shelf(stream_id);
+    const std::lock_guard lock(its.mutex);
+    its.deferring[stream_id].eager_frees = eager_frees;
+}
+
+Dependencies StreamOrder::freed_on(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                                    Dependencies since_allocation) {
-    if (stream.id == allocation_stream_id || settle(since_allocation)) return Dependencies(record(stream));
+    if (stream.id == allocation_stream_id)
+        return Dependencies(since_allocation.sole_stream() == stream.id ? defer(stream, bytes) : record(stream));
+    if (settle(since_allocation)) return Dependencies(record(stream));
     since_allocation.add(record(stream));
     return since_allocation;
 }
 
-TicketRef StreamOrder::freed_on_as_one(const StreamRef& stream, std::uint64_t allocation_stream_id,
+TicketRef StreamOrder::freed_on_as_one(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                                        Dependencies since_allocation) {
-    if (stream.id != allocation_stream_id && !settle(since_allocation)) wait_on_device(stream, since_allocation);
+    if (stream.id == allocation_stream_id)
+        return since_allocation.sole_stream() == stream.id ? defer(stream, bytes) : record(stream);
+    if (!settle(since_allocation)) wait_on_device(stream, since_allocation);
     return record(stream);
 }
 
@@ -97,9 +183,17 @@ void StreamOrder::recycle(Ticket* ticket) noexcept {
 }
 
 bool StreamOrder::is_complete(Ticket& ticket) {
-    if (ticket.complete.load(std::memory_order_acquire)) return true;
+    switch (ticket.state.load(std::memory_order_acquire)) {
+    case Ticket::State::complete:
+        return true;
+    case Ticket::State::open:
+        ticket.wanted.store(true, relaxed);
+        return false;
+    case Ticket::State::recorded:
+        break;
+    }
     if (!backend_.is_complete(ticket.event)) return false;
-    ticket.complete.store(true, std::memory_order_release);
+    ticket.state.store(Ticket::State::complete, std::memory_order_release);
     return true;
 }
 
@@ -110,17 +204,23 @@ bool StreamOrder::settle(Dependencies& dependencies) {
 
 void StreamOrder::wait_on_device(const StreamRef& stream, const Dependencies& dependencies) {
     dependencies.for_each([&](const TicketRef& ticket) {
-        if (ticket->stream_id == stream.id || ticket->complete.load(std::memory_order_acquire)) return;
+        if (ticket->stream_id == stream.id) return;
+        if (ticket->state.load(std::memory_order_acquire) == Ticket::State::open) {
+            stop_deferring(ticket->stream_id);
+            close_all();
+        }
+        if (ticket->state.load(std::memory_order_acquire) == Ticket::State::complete) return;
         backend_.wait(stream.handle, ticket->event);
-        device_waits_.fetch_add(1, std::memory_order_relaxed);
+        device_waits_.fetch_add(1, relaxed);
     });
 }
 
 void StreamOrder::wait_on_host(const Dependencies& dependencies) {
     dependencies.for_each([&](const TicketRef& ticket) {
-        if (ticket->complete.load(std::memory_order_acquire)) return;
+        if (ticket->state.load(std::memory_order_acquire) == Ticket::State::open) close_all();
+        if (ticket->state.load(std::memory_order_acquire) == Ticket::State::complete) return;
         backend_.synchronize(ticket->event);
-        ticket->complete.store(true, std::memory_order_release);
+        ticket->state.store(Ticket::State::complete, std::memory_order_release);
     });
 }
 

@@ -50,6 +50,7 @@ public:
     void destroy_stream(cudaStream_t) override { unused(); }
     void synchronize(cudaStream_t) override { unused(); }
     void synchronize() override { completed_ = submitted_; }
+    void wait_idle() override { completed_ = submitted_; }
     std::uint64_t stream_id(cudaStream_t stream) override { return reinterpret_cast<std::uint64_t>(stream); }
     bool is_capturing(cudaStream_t) override { return false; }
     BackendEvent create_event() override { return {new Event}; }

@@ -57,6 +57,8 @@ public:
     virtual void synchronize(cudaStream_t stream) = 0;
     /// Waits for all streams.
     virtual void synchronize() = 0;
+    /// As synchronize(), but leaves what tasks have thrown for the next synchronize of their streams.
+    virtual void wait_idle() = 0;
     /// Identifies the stream for as long as the process runs: handles are recycled, ids are not.
     virtual std::uint64_t stream_id(cudaStream_t stream) = 0;
 

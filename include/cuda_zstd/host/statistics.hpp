@@ -52,8 +52,10 @@ struct PoolStatistics {
     std::uint64_t returns = 0;
     /// Times a stream was made to wait for another one's free.
     std::uint64_t device_waits = 0;
-    /// Times the caller waited for pending frees, for want of memory.
+    /// Times the caller waited for pending frees: for want of memory, or in trim.
     std::uint64_t host_waits = 0;
+    /// Times the caller waited for all streams, since a stream had not recorded its latest frees yet.
+    std::uint64_t idle_waits = 0;
     std::uint64_t resets = 0;
     /// Live blocks that resets have invalidated: the last one, and all.
     std::uint64_t reset_invalidated_blocks = 0;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Which work a free block still waits for.
 //
-// Invariant: a ticket is recorded before the block that carries it can be seen by another thread, and a block
-// carries, for each stream that may still use it, a ticket recorded on that stream after its last use was submitted.
+// Invariant: a block carries, for each stream that may still use it, a ticket of that stream that is recorded after its
+// last use was submitted, or is open and will be; it carries it before another thread can see the block, and an open
+// ticket counts as incomplete.
 // Merging two blocks unites their tickets and drops one only for another of the same stream that is surely later.
 // Streams are told apart by the backend's ids: handles are recycled.
 #pragma once
@@ -17,6 +18,7 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -30,15 +32,23 @@ struct StreamRef {
     std::uint64_t id = 0;
 };
 
-/// A recorded point of one stream, shared by the blocks that were freed there.
+/// A point of one stream, shared by the blocks that were freed there before it.
 struct Ticket {
+    enum class State : std::uint8_t {
+        /// The point is still to come: no event yet. It covers every free that has got the ticket so far.
+        open,
+        recorded,
+        complete,
+    };
     std::atomic<std::uint32_t> references{0};
-    std::atomic<bool> complete{false};
+    std::atomic<State> state{State::open};
+    /// Another stream would like the memory: the next free on this one records.
+    std::atomic<bool> wanted{false};
     std::uint64_t stream_id = 0;
     /// The clock of all tickets before and after the record: of two tickets of a stream, the one that began after
     /// the other had ended covers it. Neither covers the other when two threads recorded at once.
     std::uint64_t began = 0;
-    std::uint64_t ended = 0;
+    std::atomic<std::uint64_t> ended{0};
     BackendEvent event;
     StreamOrder* home = nullptr;
 };
@@ -96,39 +106,64 @@ public:
     Backend& backend() const noexcept { return backend_; }
     /// A ticket for all work that the stream holds now. One event record.
     TicketRef record(const StreamRef& stream);
-    /// What a block waits for that is freed on `stream` now. The stream's own ticket covers what the block waited for
-    /// when it was allocated only where it was allocated on this stream; `since_allocation` is what must be kept if
-    /// not.
-    Dependencies freed_on(const StreamRef& stream, std::uint64_t allocation_stream_id, Dependencies since_allocation);
+    /// A ticket that will be recorded on the stream after its present work: at the latest by the 32nd free or 64 MiB
+    /// that get it, or by the next free after another stream asked. So a stream that uses the same blocks again and
+    /// again makes one event for many frees. What is still open when no further free comes is closed by close_all().
+    TicketRef defer(const StreamRef& stream, std::size_t bytes);
+    /// What a block of `bytes` waits for that is freed on `stream` now. The stream's own ticket covers what the block
+    /// waited for when it was allocated only where it was allocated on this stream; `since_allocation` is what must be
+    /// kept if not. The ticket is deferred for a block that the stream has got from itself before.
+    Dependencies freed_on(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
+                          Dependencies since_allocation);
     /// The same as one ticket: the stream is made to wait for what must be kept.
-    TicketRef freed_on_as_one(const StreamRef& stream, std::uint64_t allocation_stream_id,
+    TicketRef freed_on_as_one(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                               Dependencies since_allocation);
-    /// One event query, none once it was complete.
+    /// Completes the open tickets, by waiting for all streams: theirs may be gone, so nothing can be recorded there.
+    void close_all();
+    /// One event query; none for an open ticket, and none once it was complete.
     bool is_complete(Ticket& ticket);
     /// Drops completed tickets; true when none is left.
     bool settle(Dependencies& dependencies);
-    /// Work that `stream` gets from now on runs after the dependencies. One wait for each ticket of another stream.
+    /// Work that `stream` gets from now on runs after the dependencies. One wait for each ticket of another stream;
+    /// where one is open, the caller waits for all streams, and that stream defers no more for the next 1,024 frees.
     void wait_on_device(const StreamRef& stream, const Dependencies& dependencies);
     /// The caller waits.
     void wait_on_host(const Dependencies& dependencies);
 
     std::uint64_t device_waits() const noexcept { return device_waits_.load(std::memory_order_relaxed); }
+    /// Times that open tickets were completed by waiting for all streams.
+    std::uint64_t closings() const noexcept { return closings_.load(std::memory_order_relaxed); }
     /// Tickets whose event exists, in use or spare.
     std::size_t events() const noexcept { return events_.load(std::memory_order_relaxed); }
 
 private:
     friend void intrusive_ptr_release(Ticket* ticket) noexcept;
+    /// What is known of a stream that defers, or may not.
+    struct Deferring {
+        TicketRef open;
+        unsigned frees = 0;
+        std::size_t bytes = 0;
+        unsigned eager_frees = 0;
+    };
     struct alignas(64) Shelf {
         std::mutex mutex;
         std::vector<Ticket*> spare;
+        std::unordered_map<std::uint64_t, Deferring> deferring;
     };
     Shelf& shelf(std::uint64_t stream_id) { return shelves_[stream_id % shelves_.size()]; }
+    TicketRef make(Shelf& from, std::uint64_t stream_id);
+    void record_now(Ticket& ticket, const StreamRef& stream);
+    void stop_deferring(std::uint64_t stream_id);
     void recycle(Ticket* ticket) noexcept;
 
     Backend& backend_;
     std::atomic<std::uint64_t> clock_{1};
     std::atomic<std::uint64_t> device_waits_{0};
+    std::atomic<std::uint64_t> closings_{0};
     std::atomic<std::size_t> events_{0};
+    std::mutex closing_mutex_;
+    /// Taken out of the shelves to be completed; guarded by closing_mutex_.
+    std::vector<TicketRef> closing_;
     std::array<Shelf, 16> shelves_;
 };
 
