@@ -95,7 +95,7 @@ void expect_reported(const rl::test_params& params) {
 /// Weakens one kind of access from one order to relaxed.
 template <Access access, Order order>
 struct Relaxed : AsWritten {
-    static constexpr Order order_of(Access of, Order asked) {
+    static constexpr Order order_of(Access of, Order asked, ModelSite) {
         return of == access && asked == order ? Order::relaxed : asked;
     }
 };

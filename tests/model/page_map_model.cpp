@@ -93,11 +93,11 @@ struct RunAcrossWords : rl::test_suite<RunAcrossWords<Mutation>, 2> {
 };
 
 struct RelaxedRelease : AsWritten { // the bits of a release
-    static constexpr Order order_of(Access access, Order asked) {
+    static constexpr Order order_of(Access access, Order asked, ModelSite) {
         return access == Access::fetch_or || access == Access::fetch_add ? Order::relaxed : asked;
     }
 };
-using RelaxedClaim = Relaxed<Access::fetch_and, Order::acquire>;
+using RelaxedClaim = Relaxed<Access::compare_exchange, Order::acquire>;
 
 TEST(PageMapModel, TwoThreadsInEveryExecution) { expect_right<ShortRuns<2, AsWritten>>(exhaustive()); }
 TEST(PageMapModel, ThreeThreadsContextBound) { expect_right<ShortRuns<3, AsWritten>>(context_bound(2)); }

@@ -117,7 +117,10 @@ struct IgnoredCounter : AsWritten {
 };
 /// Neither the first load nor the compare-and-swap of a pop acquires.
 struct RelaxedPop : AsWritten {
-    static constexpr Order order_of(Access, Order asked) { return asked == Order::acquire ? Order::relaxed : asked; }
+    static constexpr Order order_of(Access, Order asked, ModelSite) {
+        if (asked == Order::acq_rel) return Order::release;
+        return asked == Order::acquire ? Order::relaxed : asked;
+    }
 };
 
 TEST(SlabListModel, TwoThreadsInEveryExecution) { expect_right<TakeAndGive<2, AsWritten>>(exhaustive()); }

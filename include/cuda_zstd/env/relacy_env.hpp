@@ -61,9 +61,19 @@ enum class Access : unsigned char {
     fetch_and,
 };
 
+/// A place in the source that made an access.
+struct ModelSite {
+    const char* file;
+    int line;
+    static constexpr ModelSite here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+        return {file, line};
+    }
+    operator rl::debug_info() const { return {"", file, static_cast<unsigned>(line)}; }
+};
+
 /// No mutation: what the algorithms say is what is checked. A test plants a bug by a class with the same members.
 struct AsWritten {
-    static constexpr Order order_of(Access, Order order) { return order; }
+    static constexpr Order order_of(Access, Order order, ModelSite) { return order; }
     /// Whether `sync` orders memory.
     static constexpr bool sync_orders = true;
     /// The bits of a 64-bit cell that compare_exchange compares.
@@ -127,14 +137,7 @@ class relacy_env {
     using Warp = ModelWarp<Threads, Lanes>;
     using Memory = typename Warp::Memory;
 
-    struct Site {
-        const char* file;
-        int line;
-        static constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-            return {file, line};
-        }
-        operator rl::debug_info() const { return {"", file, static_cast<unsigned>(line)}; }
-    };
+    using Site = ModelSite;
 
 public:
     template <class T>
@@ -200,20 +203,20 @@ public:
 
     template <class T>
     T load(const atom<T>& a, Order order, Site site = Site::here()) const {
-        return a.cell.load(model_order(Access::load, order), site);
+        return a.cell.load(model_order(Access::load, order, site), site);
     }
     template <class T>
     void store(atom<T>& a, std::type_identity_t<T> value, Order order, Site site = Site::here()) const {
-        a.cell.store(value, model_order(Access::store, order), site);
+        a.cell.store(value, model_order(Access::store, order, site), site);
     }
     template <class T>
     T exchange(atom<T>& a, std::type_identity_t<T> value, Order order, Site site = Site::here()) const {
-        return a.cell.exchange(value, model_order(Access::exchange, order), site);
+        return a.cell.exchange(value, model_order(Access::exchange, order, site), site);
     }
     template <class T>
     bool compare_exchange(atom<T>& a, T& expected, std::type_identity_t<T> desired, Order order,
                           Site site = Site::here()) const {
-        const Order success = Mutation::order_of(Access::compare_exchange, order);
+        const Order success = Mutation::order_of(Access::compare_exchange, order, site);
         const bool acquires = success == Order::acquire || success == Order::acq_rel;
         const rl::memory_order failure = acquires ? rl::mo_acquire : rl::mo_relaxed;
         for (;;) {
@@ -226,19 +229,19 @@ public:
     }
     template <class T>
     T fetch_add(atom<T>& a, std::type_identity_t<T> value, Order order, Site site = Site::here()) const {
-        return a.cell.fetch_add(value, model_order(Access::fetch_add, order), site);
+        return a.cell.fetch_add(value, model_order(Access::fetch_add, order, site), site);
     }
     template <class T>
     T fetch_sub(atom<T>& a, std::type_identity_t<T> value, Order order, Site site = Site::here()) const {
-        return a.cell.fetch_sub(value, model_order(Access::fetch_sub, order), site);
+        return a.cell.fetch_sub(value, model_order(Access::fetch_sub, order, site), site);
     }
     template <class T>
     T fetch_or(atom<T>& a, std::type_identity_t<T> value, Order order, Site site = Site::here()) const {
-        return a.cell.fetch_or(value, model_order(Access::fetch_or, order), site);
+        return a.cell.fetch_or(value, model_order(Access::fetch_or, order, site), site);
     }
     template <class T>
     T fetch_and(atom<T>& a, std::type_identity_t<T> value, Order order, Site site = Site::here()) const {
-        return a.cell.fetch_and(value, model_order(Access::fetch_and, order), site);
+        return a.cell.fetch_and(value, model_order(Access::fetch_and, order, site), site);
     }
     template <class T>
     T fetch_min(atom<T>& a, std::type_identity_t<T> value, Order order, Site site = Site::here()) const {
@@ -267,8 +270,8 @@ private:
         }
         return rl::mo_acq_rel;
     }
-    static rl::memory_order model_order(Access access, Order order) {
-        return to_relacy(Mutation::order_of(access, order));
+    static rl::memory_order model_order(Access access, Order order, Site site) {
+        return to_relacy(Mutation::order_of(access, order, site));
     }
 
     Warp* warp_;

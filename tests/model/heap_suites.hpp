@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// Programs over a tiny heap for the model checker: slabs' credits, cursors, lists, reclaiming, and a warp of two lanes.
+// Invariant: each suite asserts at its end that every page came back.
+#pragma once
+
+#include "cuda_zstd/heap/heap.hpp"
+
+#include <cstdint>
+
+#include "model_heap.hpp"
+
+namespace cuda_zstd::model {
+
+/// Threads that each take and give blocks of one class of two slots a page. One page for two threads, so that slots go
+/// from hand to hand; what a thread had before must be visible to the next owner.
+template <rl::thread_id_t Threads, std::uint32_t page_count, class Mutation>
+struct OneClass : rl::test_suite<OneClass<Threads, page_count, Mutation>, Threads> {
+    using Env = relacy_env<Threads, 1, Mutation>;
+    ModelWarp<Threads, 1> warps[Threads];
+    ModelHeap<Env, page_count> model;
+
+    void before() {
+        Env env(warps[0], 0);
+        model.prepare(env);
+    }
+    void thread(unsigned index) {
+        Env env(warps[index], 0);
+        for (int round = 0; round < 2; ++round) {
+            Status status = Status::ok;
+            void* const block = model.take(env, 1, max_slot_bytes, status);
+            RL_ASSERT((block != nullptr) == (status == Status::ok));
+            // Two threads hold at most two blocks, and a page has two slots.
+            RL_ASSERT(status != Status::full || Threads > 2 * page_count);
+            if (block != nullptr) model.give(env, 1, block);
+        }
+    }
+    void after() {
+        Env env(warps[0], 0);
+        model.expect_all_free(env);
+    }
+};
+
+/// One page that two classes and a run want in turn: slabs are retired and born again while others look at them.
+template <rl::thread_id_t Threads, class Mutation>
+struct ThreeSizes : rl::test_suite<ThreeSizes<Threads, Mutation>, Threads> {
+    using Env = relacy_env<Threads, 1, Mutation>;
+    ModelWarp<Threads, 1> warps[Threads];
+    ModelHeap<Env, 1> model;
+
+    void before() {
+        Env env(warps[0], 0);
+        model.prepare(env);
+    }
+    void thread(unsigned index) {
+        Env env(warps[index], 0);
+        static constexpr std::size_t sizes[] = {max_slot_bytes, 16384, page_bytes};
+        for (unsigned round = 0; round < 2; ++round) {
+            Status status = Status::ok;
+            void* const block = model.take(env, 1, sizes[(index + round) % 3], status);
+            if (block != nullptr) model.give(env, 1, block);
+        }
+    }
+    void after() {
+        Env env(warps[0], 0);
+        model.expect_all_free(env);
+        Status status = Status::ok;
+        RL_ASSERT(model.take(env, 1, page_bytes, status) != nullptr);
+    }
+};
+
+/// A block that another thread frees, while the first takes and frees its own of the same slab.
+template <class Mutation>
+struct FreedByAnother : rl::test_suite<FreedByAnother<Mutation>, 2> {
+    using Env = relacy_env<2, 1, Mutation>;
+    ModelWarp<2, 1> warps[2];
+    ModelHeap<Env, 1> model;
+    void* blocks[2] = {};
+
+    void before() {
+        Env env(warps[0], 0);
+        model.prepare(env);
+        for (void*& block : blocks) {
+            Status status = Status::ok;
+            block = model.take(env, 1, max_slot_bytes, status);
+        }
+    }
+    void thread(unsigned index) {
+        Env env(warps[index], 0);
+        model.give(env, 1, blocks[index]);
+        Status status = Status::ok;
+        void* const block = model.take(env, 1, index == 0 ? max_slot_bytes : page_bytes, status);
+        if (block != nullptr) model.give(env, 1, block);
+    }
+    void after() {
+        Env env(warps[0], 0);
+        model.expect_all_free(env);
+    }
+};
+
+/// Three slabs of two slots: two with one free slot each, on the list, and one in the cursor with one. Each thread takes
+/// two blocks, so slabs leave the list, change the cursor and come back, and gives them and one old block back.
+template <rl::thread_id_t Threads, class Mutation>
+struct ListedSlabs : rl::test_suite<ListedSlabs<Threads, Mutation>, Threads> {
+    using Env = relacy_env<Threads, 1, Mutation>;
+    ModelWarp<Threads, 1> warps[Threads];
+    ModelHeap<Env, 3> model;
+    void* old[5] = {};
+
+    void before() {
+        Env env(warps[0], 0);
+        model.prepare(env);
+        for (void*& block : old) {
+            Status status = Status::ok;
+            block = model.take(env, 1, max_slot_bytes, status);
+            RL_ASSERT(block != nullptr);
+        }
+        model.give(env, 1, old[0]);
+        model.give(env, 1, old[2]);
+    }
+    void thread(unsigned index) {
+        Env env(warps[index], 0);
+        Status status = Status::ok;
+        void* first = model.take(env, 1, max_slot_bytes, status);
+        if (index == 0) model.give(env, 1, old[1]);
+        void* second = model.take(env, 1, max_slot_bytes, status);
+        if (index == 1) model.give(env, 1, old[3]);
+        if (first != nullptr) model.give(env, 1, first);
+        if (second != nullptr) model.give(env, 1, second);
+        if (index == Threads - 1) { // one more size, for which an empty slab must go
+            void* const run = model.take(env, 1, page_bytes, status);
+            if (run != nullptr) model.give(env, 1, run);
+        }
+    }
+    void after() {
+        Env env(warps[0], 0);
+        model.give(env, 1, old[4]);
+        model.expect_all_free(env);
+    }
+};
+
+/// A warp of two lanes that take, write and give together, beside a warp of which one lane does the same alone.
+template <class Mutation>
+struct WarpOfTwo : rl::test_suite<WarpOfTwo<Mutation>, 3> {
+    using Env = relacy_env<3, 2, Mutation>;
+    ModelWarp<3, 2> warps[2];
+    ModelHeap<Env, 2> model;
+
+    void before() {
+        Env env(warps[1], 0);
+        model.prepare(env);
+    }
+    void thread(unsigned index) {
+        Env env(warps[index / 2], index % 2);
+        const LaneMask alone = LaneMask{1} << (index % 2);
+        for (unsigned round = 0; round < 2; ++round) {
+            Status status = Status::ok;
+            const LaneMask taking = index < 2 ? env.converged() : alone;
+            void* const block = model.take(env, taking, max_slot_bytes, status);
+            const LaneMask giving = index < 2 ? env.converged() : alone;
+            model.give(env, giving, block);
+        }
+    }
+    void after() {
+        Env env(warps[1], 0);
+        model.expect_all_free(env);
+    }
+};
+
+} // namespace cuda_zstd::model

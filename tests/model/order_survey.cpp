@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// Which memory orders of the heap are load-bearing: weakens each of them in turn, at one place of the source, and says
+// whether the suites report it. An order that nothing reports is stronger than it need be, or lacks a test.
+// Run by hand; it takes a minute or two: order_survey [executions for each suite, 30000]
+#include "cuda_zstd/heap/heap.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <tuple>
+
+#include "heap_suites.hpp"
+
+namespace {
+
+using namespace cuda_zstd;
+using namespace cuda_zstd::model;
+
+/// The orders met at one place: line, kind of access, order asked for.
+struct Place {
+    const char* file;
+    int line;
+    Access access;
+    Order order;
+};
+
+/// Weakens one place; or notes all places. Plain arrays: a simulation must not allocate here.
+struct Weakened : AsWritten {
+    static inline Place places[256];
+    static inline unsigned place_count = 0;
+    static inline const Place* target = nullptr;
+    static inline Order weaker = Order::relaxed;
+
+    static Order order_of(Access access, Order asked, ModelSite site) {
+        const auto same = [&](const Place& place) {
+            return place.line == site.line && place.access == access && place.order == asked &&
+                   std::strcmp(place.file, site.file) == 0;
+        };
+        if (target != nullptr) return same(*target) ? weaker : asked;
+        // Only the heap's own accesses: a test's set-up is not what is surveyed.
+        if (asked == Order::relaxed || std::strstr(site.file, "/heap/") == nullptr) return asked;
+        for (unsigned i = 0; i < place_count; ++i)
+            if (same(places[i])) return asked;
+        if (place_count < 256) places[place_count++] = {site.file, site.line, access, asked};
+        return asked;
+    }
+};
+
+const char* name_of(Access access) {
+    static constexpr const char* names[] = {"load",      "store",     "exchange", "compare_exchange",
+                                            "fetch_add", "fetch_sub", "fetch_or", "fetch_and"};
+    return names[static_cast<unsigned>(access)];
+}
+const char* name_of(Order order) {
+    static constexpr const char* names[] = {"relaxed", "acquire", "release", "acq_rel"};
+    return names[static_cast<unsigned>(order)];
+}
+
+/// The first suite that reports anything, as text; empty if none does.
+std::string first_report(unsigned executions) {
+    std::string report;
+    const auto run = [&](const char* name, const Finding& finding) {
+        if (!report.empty() || finding.result == rl::test_result_success) return;
+        report = std::string(name) + ": " + rl::test_result_str(finding.result) + " at execution " +
+                 std::to_string(finding.executions);
+    };
+    const auto params = [&] { return random_search(executions); };
+    run("two threads, one class", check<OneClass<2, 1, Weakened>>(params()));
+    if (report.empty()) run("three threads, one class", check<OneClass<3, 1, Weakened>>(params()));
+    if (report.empty()) run("two threads, three sizes", check<ThreeSizes<2, Weakened>>(params()));
+    if (report.empty()) run("three threads, three sizes", check<ThreeSizes<3, Weakened>>(params()));
+    if (report.empty()) run("freed by another", check<FreedByAnother<Weakened>>(params()));
+    if (report.empty()) run("two threads, listed slabs", check<ListedSlabs<2, Weakened>>(params()));
+    if (report.empty()) run("three threads, listed slabs", check<ListedSlabs<3, Weakened>>(params()));
+    if (report.empty()) run("warp of two", check<WarpOfTwo<Weakened>>(params()));
+    return report;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    const unsigned executions = argc > 1 ? static_cast<unsigned>(std::strtoul(argv[1], nullptr, 10)) : 30'000;
+    if (const std::string report = first_report(executions); !report.empty()) {
+        std::printf("as written, the heap is reported: %s\n", report.c_str());
+        return 1;
+    }
+    std::printf("%u places with an order\n", Weakened::place_count);
+    for (unsigned i = 0; i < Weakened::place_count; ++i) {
+        const Place& place = Weakened::places[i];
+        Weakened::target = &place;
+        for (const Order weaker : {Order::relaxed, Order::acquire, Order::release}) {
+            if (weaker != Order::relaxed && place.order != Order::acq_rel) continue;
+            Weakened::weaker = weaker;
+            const std::string report = first_report(executions);
+            const char* const slash = std::strrchr(place.file, '/');
+            std::printf("%-16s %4d %-16s %s -> %s: %s\n", slash != nullptr ? slash + 1 : place.file, place.line,
+                        name_of(place.access), name_of(place.order), name_of(weaker),
+                        report.empty() ? "NOT REPORTED" : report.c_str());
+            std::fflush(stdout);
+            if (weaker == Order::relaxed && report.empty()) break;
+        }
+    }
+    return 0;
+}
