@@ -20,7 +20,8 @@ class ModelHeap {
     template <class T>
     using Cell = ModelAtom<T>;
     static constexpr std::uint32_t granule_bytes = 2048;
-    static constexpr std::uint32_t cell_count = size_class_count * 2; // one cursor and one list for each class
+    static constexpr std::uint32_t cell_count =
+        (size_class_count + 1) * 2; // one station for each class, and one for the pages
 
 public:
     ModelHeap() {
@@ -30,14 +31,14 @@ public:
             ::new (control_ + cell * std::size_t{128}) Cell<std::uint32_t>();
         HeapLayout& layout = layout_;
         layout.page_count = page_count;
-        layout.cursor_shards = 1;
+        layout.stations = 1;
         layout.slab_log2_pages = 0;
         char* const base = reinterpret_cast<char*>(this);
         const auto offset = [&](const void* part) {
             return static_cast<std::size_t>(static_cast<const char*>(part) - base);
         };
         layout.control_offset = offset(control_);
-        layout.cursors_offset = offset(cursors_);
+        layout.stations_offset = offset(cursors_);
         layout.slab_words_offset = offset(words_);
         layout.next_offset = offset(next_);
         layout.page_entries_offset = offset(entries_);
@@ -105,7 +106,7 @@ public:
     }
 
 private:
-    static constexpr unsigned control_count = 10;
+    static constexpr unsigned control_count = 9;
 
     Cell<std::uint32_t>* slot_word(std::uint32_t page) {
         return reinterpret_cast<Cell<std::uint32_t>*>(slot_bits_) + std::size_t{page} * slot_words_per_page;

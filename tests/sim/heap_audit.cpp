@@ -14,7 +14,7 @@ struct View {
     const std::uint32_t* entries;
     const std::uint32_t* page_bits;
     const std::uint32_t* slot_bits;
-    const char* cells;
+    Stations stations;
     const HeapLayout& layout;
 
     View(const char* arena, const HeapLayout& of)
@@ -23,7 +23,7 @@ struct View {
           entries(reinterpret_cast<const std::uint32_t*>(arena + of.page_entries_offset)),
           page_bits(reinterpret_cast<const std::uint32_t*>(arena + of.page_bits_offset)),
           slot_bits(reinterpret_cast<const std::uint32_t*>(arena + of.slot_bits_offset)),
-          cells(arena + of.cursors_offset), layout(of) {}
+          stations{const_cast<char*>(arena) + of.stations_offset, of.stations}, layout(of) {}
 
     bool page_free(std::uint32_t page) const { return (page_bits[page / 32] >> (page % 32) & 1u) != 0; }
     std::uint32_t taken_slots(std::uint32_t slab, std::uint32_t slots) const {
@@ -35,9 +35,8 @@ struct View {
     bool slot_taken(std::uint32_t slab, std::uint32_t slot) const {
         return (slot_bits[std::size_t{slab} * slot_words_per_page + slot / 32] >> (slot % 32) & 1u) != 0;
     }
-    std::uint64_t cell(unsigned size_class, unsigned shard) const {
-        const std::size_t index = std::size_t{size_class} * (layout.cursor_shards + 1) + shard;
-        return *reinterpret_cast<const std::uint64_t*>(cells + index * cursor_stride_bytes);
+    std::uint64_t cell(unsigned size_class, unsigned station, Stations::Part part) const {
+        return stations.cell<solo_env>(size_class, station, part)->value;
     }
 };
 
@@ -54,16 +53,16 @@ std::string count_reaches(const View& view, std::vector<unsigned>& reaches) {
             ++reaches[slab];
             return {};
         };
-        for (unsigned shard = 0; shard < view.layout.cursor_shards; ++shard) {
-            const std::uint64_t cursor = view.cell(size_class, shard);
+        for (unsigned station = 0; station < view.layout.stations; ++station) {
+            const std::uint64_t cursor = view.cell(size_class, station, Stations::cursor);
             if (cursor >> 32 != 0) return "a cursor is being refilled, at rest";
-            if (static_cast<std::uint32_t>(cursor) == 0) continue;
-            if (std::string bad = reach(static_cast<std::uint32_t>(cursor) - 1); !bad.empty()) return bad;
-        }
-        auto link = static_cast<std::uint32_t>(view.cell(size_class, view.layout.cursor_shards));
-        for (std::uint32_t length = 0; link != 0; link = view.next[link - 1]) {
-            if (++length > view.layout.page_count) return "a list runs in a circle";
-            if (std::string bad = reach(link - 1); !bad.empty()) return bad;
+            if (static_cast<std::uint32_t>(cursor) != 0)
+                if (std::string bad = reach(static_cast<std::uint32_t>(cursor) - 1); !bad.empty()) return bad;
+            auto link = static_cast<std::uint32_t>(view.cell(size_class, station, Stations::list));
+            for (std::uint32_t length = 0; link != 0; link = view.next[link - 1]) {
+                if (++length > view.layout.page_count) return "a list runs in a circle";
+                if (std::string bad = reach(link - 1); !bad.empty()) return bad;
+            }
         }
     }
     return {};

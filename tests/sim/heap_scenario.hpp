@@ -9,6 +9,7 @@
 #include "cuda_zstd/env/solo_env.hpp"
 #include "cuda_zstd/heap/heap.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -62,7 +63,7 @@ public:
         layout.slab_log2_pages = scenario.slab_log2_pages;
         layout.page_count = scenario.pages;
         clear(layout.control_offset, control_bytes);
-        clear(layout.cursors_offset, layout.slab_words_offset - layout.cursors_offset);
+        clear(layout.stations_offset, layout.slab_words_offset - layout.stations_offset);
         clear(layout.slab_words_offset, scenario.pages * sizeof(std::uint64_t));
         clear(layout.next_offset, scenario.pages * sizeof(std::uint32_t));
         clear(layout.page_entries_offset, scenario.pages * sizeof(std::uint32_t));
@@ -149,7 +150,8 @@ public:
         sim::Random draw(seed ^ 0x5eed);
         mixture_ = static_cast<unsigned>(draw.next() % 8);
         keep_percent_ = draw.below(3) == 0 ? 30 : 0;
-        never_full_ = has_pages_to_spare();
+        most_held_ = 1 + draw.below(8);
+        pressure_.reset(mailbox_.size());
         sim::ScheduleSpec spec;
         spec.policy = policy;
         spec.seed = seed;
@@ -174,6 +176,44 @@ private:
         std::size_t bytes = 0;
     };
 
+    /// The most pages that can have been in use since a call began: each live block may pin a page of its own or
+    /// its run, and each call that is under way two more.
+    struct Pressure {
+        unsigned live_pages = 0;
+
+        void reset(std::size_t threads) {
+            live_pages = 0;
+            calls_ = 0;
+            peaks_.assign(threads, 0);
+            inside_.assign(threads, false);
+        }
+        void enter(unsigned thread) {
+            ++calls_;
+            inside_[thread] = true;
+            peaks_[thread] = 0;
+            note();
+        }
+        unsigned leave(unsigned thread) {
+            note();
+            --calls_;
+            inside_[thread] = false;
+            return peaks_[thread];
+        }
+
+    private:
+        void note() {
+            for (std::size_t thread = 0; thread < peaks_.size(); ++thread)
+                if (inside_[thread]) peaks_[thread] = std::max(peaks_[thread], live_pages + 2 * calls_);
+        }
+        unsigned calls_ = 0;
+        std::vector<unsigned> peaks_;
+        std::vector<char> inside_;
+    };
+
+    static unsigned pages_of(std::size_t bytes) {
+        return bytes <= max_slot_bytes ? 1u : static_cast<unsigned>((bytes + page_bytes - 1) >> page_shift);
+    }
+
     static sim::Shape shape_of(const Scenario& scenario) {
         sim::Shape shape;
         shape.warp_count = scenario.warps;
@@ -195,7 +235,7 @@ private:
             const unsigned action = shared.below(100);
             const bool deviates = own.below(8) == 0;
             const unsigned mine = deviates ? own.below(100) : action;
-            if (mine < 55 && held_count < held.size()) {
+            if (mine < 55 && held_count < most_held_) {
                 allocate(env, own, held, held_count);
             } else if (mine < 85) {
                 if (held_count != 0) release(env, held[--held_count]);
@@ -219,7 +259,10 @@ private:
         const std::size_t bytes = draw_bytes(own, mixture_);
         const std::uint32_t alignment = own.below(4) == 0 ? 16u << own.below(9) : 16u;
         Status status = Status::ok;
+        pressure_.enter(env.thread());
         void* const block = heap_.allocate(env, env.converged(), bytes, alignment, status);
+        if (block != nullptr) pressure_.live_pages += pages_of(bytes);
+        const unsigned peak_pages = pressure_.leave(env.thread());
         ++tally_.allocations;
         if (block == nullptr) {
             if (status == Status::ok) simulation_.fail("null without a reason");
@@ -227,7 +270,10 @@ private:
                 simulation_.fail("invalid is for what no heap of this size can serve, and for nothing else");
             if (status == Status::invalid) return;
             (status == Status::full ? tally_.full : tally_.contended)++;
-            if (status == Status::full && never_full_) simulation_.fail("a heap with pages to spare said full");
+            if (status == Status::full && bytes <= page_bytes && scenario_.slab_log2_pages == 0 &&
+                peak_pages <= scenario_.pages)
+                simulation_.fail("full, although at no moment of the call more than " + std::to_string(peak_pages) +
+                                 " pages can have been in use");
             return;
         }
         if (status != Status::ok) simulation_.fail("a block came with a failure status");
@@ -241,7 +287,10 @@ private:
     void release(Env& env, Held block) {
         simulation_.note([&] { return "frees " + name_of_block(block.block); });
         ledger_->give_back(block.block);
+        pressure_.enter(env.thread());
         const Status status = heap_.deallocate(env, env.converged(), block.block);
+        pressure_.live_pages -= pages_of(block.bytes);
+        pressure_.leave(env.thread());
         if (status != Status::ok)
             simulation_.fail("a good free was refused with status " + std::to_string(static_cast<unsigned>(status)) +
                              ": " + name_of_block(block.block));
@@ -256,14 +305,6 @@ private:
             mailbox_[to] = held[--held_count];
         }
         if (taken.block != nullptr) release(env, taken);
-    }
-
-    /// Whether no request may be told `full`: were each block that a lane can hold on a page of its own, and a few more
-    /// pages in each lane's hands and in each cursor, there would still be free ones. Not with runs of several
-    /// pages, which fragmentation can refuse.
-    bool has_pages_to_spare() const {
-        if (scenario_.slab_log2_pages != 0 || mixture_ == 4 || mixture_ == 7) return false;
-        return scenario_.pages >= scenario_.warps * scenario_.lanes * (8 + 1 + 3) + 4 * layout_.cursor_shards;
     }
 
     std::string check_at_rest(sim::Random& draw) {
@@ -316,16 +357,16 @@ private:
         sim::CellNames& names = simulation_.names();
         char* const base = arena_.base();
         names.clear();
-        static constexpr const char* control_names[] = {
-            "free_pages", "least_free_pages", "rover", "became_empty", "reclaimed", "epoch", "failures"};
+        static constexpr const char* control_names[] = {"free_pages", "least_free_pages", "became_empty", "reclaimed",
+                                                        "epoch",      "failures"};
         for (std::size_t i = 0; i < std::size(control_names); ++i)
             names.add(control_names[i], base + layout_.control_offset + i * 128, 1, 4);
-        const std::size_t stride = std::size_t{layout_.cursor_shards + 1} * cursor_stride_bytes;
         for (unsigned size_class = 0; size_class < size_class_count; ++size_class) {
             const std::string slot = std::to_string(slot_bytes_of(size_class));
-            char* const cells = base + layout_.cursors_offset + size_class * stride;
-            names.add("cursor<" + slot + ">", cells, layout_.cursor_shards, cursor_stride_bytes);
-            names.add("list<" + slot + ">", cells + layout_.cursor_shards * cursor_stride_bytes, 1, 8);
+            char* const cells =
+                base + layout_.stations_offset + std::size_t{size_class} * layout_.stations * station_bytes;
+            names.add("cursor<" + slot + ">", cells, layout_.stations, station_bytes);
+            names.add("list<" + slot + ">", cells + station_bytes / 2, layout_.stations, station_bytes);
         }
         names.add("slab", base + layout_.slab_words_offset, layout_.page_count, 8);
         names.add("next", base + layout_.next_offset, layout_.page_count, 4);
@@ -344,7 +385,8 @@ private:
     std::vector<Held> mailbox_; ///< plain: the simulator switches at heap operations only
     unsigned mixture_ = 0;
     unsigned keep_percent_ = 0;
-    bool never_full_ = false;
+    std::size_t most_held_ = 8; ///< blocks that a lane keeps
+    Pressure pressure_;
     Tally tally_;
 };
 

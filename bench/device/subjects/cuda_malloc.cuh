@@ -2,7 +2,7 @@
 // Subject "cuda": CUDA's own device malloc.
 #pragma once
 
-#include "bench_support.cuh"
+#include "../bench_support.cuh"
 
 namespace bench {
 

@@ -4,7 +4,7 @@
 // atomic a thread.
 #pragma once
 
-#include "bench_support.cuh"
+#include "../bench_support.cuh"
 
 namespace bench {
 

@@ -32,7 +32,6 @@ namespace cuda_zstd {
 enum class ControlCell : unsigned {
     free_pages,
     least_free_pages,
-    rover,
     became_empty,
     reclaimed,
     epoch,
@@ -61,7 +60,7 @@ public:
         heap.slabs_ = {reinterpret_cast<atom<std::uint64_t>*>(base + layout.slab_words_offset),
                        reinterpret_cast<atom<std::uint32_t>*>(base + layout.slot_bits_offset)};
         heap.entries_ = reinterpret_cast<atom<std::uint32_t>*>(base + layout.page_entries_offset);
-        heap.cells_ = {base + layout.cursors_offset, layout.cursor_shards};
+        heap.stations_ = {base + layout.stations_offset, layout.stations};
         heap.page_count_ = layout.page_count;
         return heap;
     }
@@ -126,6 +125,7 @@ public:
 
     CUDA_ZSTD_INLINE const Supply& supply() const { return *supply_; }
     CUDA_ZSTD_INLINE char* pages_base() const { return pages_base_; }
+    CUDA_ZSTD_INLINE const Stations& stations() const { return stations_; }
     CUDA_ZSTD_INLINE atom<std::uint32_t>& control(ControlCell cell) const { return control(control_, cell); }
 
 private:
@@ -200,9 +200,9 @@ private:
 
     /// Slots from this processor's cursor, else from wherever there are any.
     CUDA_ZSTD_INLINE SlabGrant obtain(Env& env, unsigned size_class, std::uint32_t want) const {
-        unsigned shard = env.processor();
-        if (shard >= cells_.cursor_shards) shard %= cells_.cursor_shards;
-        const std::uint64_t seen = env.load(*cells_.template cell<Env>(size_class, shard), Order::acquire);
+        const unsigned station = stations_.here(env);
+        const std::uint64_t seen =
+            env.load(*stations_.template cell<Env>(size_class, station, Stations::cursor), Order::acquire);
         if (static_cast<std::uint32_t>(seen) != 0) {
             const std::uint32_t slab = static_cast<std::uint32_t>(seen) - 1u;
             std::uint32_t returned = 0;
@@ -210,7 +210,7 @@ private:
             if (returned != 0) add_credits(env, slab, returned);
             if (grant.count != 0) return grant;
         }
-        return supply_->refill(env, size_class, shard, want);
+        return supply_->refill(env, size_class, station, want);
     }
 
     CUDA_ZSTD_INLINE void add_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
@@ -272,7 +272,7 @@ private:
     char* pages_base_ = nullptr;
     SlabMap<Env> slabs_{};
     atom<std::uint32_t>* entries_ = nullptr;
-    SupplyCells cells_{};
+    Stations stations_{};
     std::uint32_t page_count_ = 0;
 };
 
@@ -288,18 +288,21 @@ CUDA_ZSTD_HD void format_heap(Env& env, void* arena, const HeapLayout& layout, s
         env.store(page_bits[word],
                   low_bits(layout.page_count - word * 32u < 32u ? layout.page_count - word * 32u : 32u),
                   Order::relaxed);
+    for (std::uint32_t station = worker; station < layout.stations; station += workers)
+        env.store(*heap.stations().template cell<Env>(size_class_count, station, Stations::cursor),
+                  std::uint64_t{station}, Order::relaxed);
     if (worker != 0) return;
     env.store(heap.control(ControlCell::free_pages), layout.page_count, Order::relaxed);
     env.store(heap.control(ControlCell::least_free_pages), layout.page_count, Order::relaxed);
     static_assert(sizeof(SlabSupply<Env>) <= control_bytes - supply_copy_offset);
     auto& supply = *reinterpret_cast<SlabSupply<Env>*>(base + layout.control_offset + supply_copy_offset);
     supply.pages = {page_bits, &heap.control(ControlCell::free_pages), &heap.control(ControlCell::least_free_pages),
-                    &heap.control(ControlCell::rover), layout.page_count};
+                    layout.page_count};
     supply.slabs = {reinterpret_cast<typename Env::template atom<std::uint64_t>*>(base + layout.slab_words_offset),
                     reinterpret_cast<typename Env::template atom<std::uint32_t>*>(base + layout.slot_bits_offset)};
     supply.entries = reinterpret_cast<typename Env::template atom<std::uint32_t>*>(base + layout.page_entries_offset);
     supply.next = reinterpret_cast<typename Env::template atom<std::uint32_t>*>(base + layout.next_offset);
-    supply.cells = {base + layout.cursors_offset, layout.cursor_shards};
+    supply.stations = heap.stations();
     supply.slab_log2_pages = layout.slab_log2_pages;
     supply.became_empty = &heap.control(ControlCell::became_empty);
     supply.reclaimed = &heap.control(ControlCell::reclaimed);

@@ -22,7 +22,7 @@ inline constexpr unsigned max_slab_log2_pages = 5;
 /// Slots that a slab aims at; more only where a single page holds more.
 inline constexpr std::uint32_t target_slots = 4096;
 /// Cells that different processors write lie this many bytes apart: a sector of the L2 cache.
-inline constexpr std::uint32_t cursor_stride_bytes = 32;
+inline constexpr std::uint32_t station_bytes = 32;
 
 /// 2 TiB: what 32-bit numbers of slot words can name.
 inline constexpr std::size_t max_pages = (std::size_t{1} << 25) - 1;
@@ -30,11 +30,11 @@ inline constexpr std::size_t max_pages = (std::size_t{1} << 25) - 1;
 /// The shape of a heap: counts and offsets, all from the arena's size and the number of processors.
 struct HeapLayout {
     std::uint32_t page_count = 0;
-    std::uint32_t cursor_shards = 1;   ///< cursors of each size class
+    std::uint32_t stations = 1;        ///< cursors and lists of each size class
     std::uint32_t slab_log2_pages = 0; ///< the largest slab of this heap
     // Offsets from the arena's start, in bytes.
     std::size_t control_offset = 0;
-    std::size_t cursors_offset = 0;
+    std::size_t stations_offset = 0;
     std::size_t slab_words_offset = 0;
     std::size_t next_offset = 0;
     std::size_t page_entries_offset = 0;
@@ -63,10 +63,9 @@ inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned proces
     const std::size_t shard_bytes = std::size_t{16} << 20;
     std::size_t shards = arena_bytes / shard_bytes;
     shards = shards < 1 ? 1 : shards;
-    layout.cursor_shards =
-        static_cast<std::uint32_t>(shards < processors ? shards : (processors == 0 ? 1 : processors));
+    layout.stations = static_cast<std::uint32_t>(shards < processors ? shards : (processors == 0 ? 1 : processors));
     // What all cursors together may hold back, were every class in use on every processor: half of the heap.
-    const std::size_t share = arena_bytes / 2 / (std::size_t{size_class_count} * layout.cursor_shards);
+    const std::size_t share = arena_bytes / 2 / (std::size_t{size_class_count} * layout.stations);
     while (layout.slab_log2_pages < max_slab_log2_pages &&
            (std::size_t{page_bytes} << (layout.slab_log2_pages + 1)) <= share)
         ++layout.slab_log2_pages;
@@ -79,7 +78,7 @@ inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned proces
             return here;
         };
         layout.control_offset = take(control_bytes);
-        layout.cursors_offset = take(std::size_t{size_class_count} * (layout.cursor_shards + 1) * cursor_stride_bytes);
+        layout.stations_offset = take(std::size_t{size_class_count + 1} * layout.stations * station_bytes);
         layout.slab_words_offset = take(pages * sizeof(std::uint64_t));
         layout.next_offset = take(pages * sizeof(std::uint32_t));
         layout.page_entries_offset = take(pages * sizeof(std::uint32_t));

@@ -28,7 +28,6 @@ struct PageMap {
     atom<std::uint32_t>* bits;       ///< 1 = free
     atom<std::uint32_t>* free_count; ///< at least the bits set
     atom<std::uint32_t>* least_free; ///< the smallest free_count that a claim left behind
-    atom<std::uint32_t>* rover;      ///< the word where the next search begins: a hint
     std::uint32_t page_count;
 
     /// Whether `count` pages may be free: false is a proof that they are not. Cost: one load.
@@ -36,13 +35,15 @@ struct PageMap {
         return env.load(*free_count, Order::acquire) >= count;
     }
 
-    /// Takes `count` adjacent pages. Returns the first, or no_page. Cost: two loads, three atomics and one for each 32
-    /// pages when the hint is good; else a pass over the map. What the releasing thread did before its release is
-    /// visible to the claimer.
-    CUDA_ZSTD_RARE std::uint32_t claim(Env& env, std::uint32_t count) const {
+    /// Takes `count` adjacent pages. Returns the first, or no_page. `rover` is the word where the search begins, a hint
+    /// of the caller's own that moves on by `stride` words when it is used up: so callers with rovers of their own do
+    /// not fight for the same words. Cost: two loads, three atomics and one for each 32 pages when the hint is good;
+    /// else a pass over the map. What the releasing thread did before its release is visible to the claimer.
+    CUDA_ZSTD_RARE std::uint32_t claim(Env& env, std::uint32_t count, atom<std::uint64_t>& rover,
+                                       std::uint32_t stride) const {
         if (!may_have(env, count)) return no_page;
         const std::uint32_t words = (page_count + 31u) / 32u;
-        const std::uint32_t start = env.load(*rover, Order::relaxed) % words;
+        const std::uint32_t start = static_cast<std::uint32_t>(env.load(rover, Order::relaxed)) % words;
         std::uint32_t page = search(env, count, start, words);
         // The second part ends inside the first, so that a run across the hint is found too.
         const std::uint32_t overlap = (count + 31u) / 32u + 1u;
@@ -53,8 +54,7 @@ struct PageMap {
         // they are for.
         const std::uint32_t left = env.fetch_sub(*free_count, count, Order::release) - count;
         env.fetch_min(*least_free, left, Order::relaxed);
-        const std::uint32_t next = ((page + count) / 32u) % words;
-        if (next != start) env.store(*rover, next, Order::relaxed);
+        if (page / 32u != start) env.store(rover, std::uint64_t{start + stride}, Order::relaxed);
         return page;
     }
 

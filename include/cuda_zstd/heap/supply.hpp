@@ -30,19 +30,29 @@ inline constexpr unsigned reclaim_looks = 4096;
 /// Turns through all sources before a request ends in `contended`.
 inline constexpr unsigned supply_turns = 16;
 
-/// The cursors of all size classes, and behind each class's the head of its list: cells of 64 bits, each in a sector of
-/// its own.
-struct SupplyCells {
+/// A station is what one processor has for one size class: its cursor and its list of slabs, two cells of 64 bits in
+/// one sector. Behind the stations of the size classes come those of the page map, whose first cell is the processor's
+/// rover.
+struct Stations {
     char* base = nullptr;
-    std::uint32_t cursor_shards = 0; ///< cursors of a class
+    std::uint32_t count = 0; ///< stations of each class
+
+    enum Part : unsigned { cursor, list };
 
     template <class Env>
-    CUDA_ZSTD_INLINE typename Env::template atom<std::uint64_t>* cell(unsigned size_class, unsigned shard) const {
+    CUDA_ZSTD_INLINE typename Env::template atom<std::uint64_t>* cell(unsigned size_class, unsigned station,
+                                                                      Part part) const {
         using Cell = typename Env::template atom<std::uint64_t>;
-        // A model checker's cells are larger than a sector.
-        constexpr std::size_t stride = sizeof(Cell) > cursor_stride_bytes ? sizeof(Cell) : cursor_stride_bytes;
-        const std::size_t index = std::size_t{size_class} * (cursor_shards + 1) + shard;
+        // A model checker's cells are larger than half a sector.
+        constexpr std::size_t stride = sizeof(Cell) > station_bytes / 2 ? sizeof(Cell) : station_bytes / 2;
+        const std::size_t index = (std::size_t{size_class} * count + station) * 2 + part;
         return reinterpret_cast<Cell*>(base + index * stride);
+    }
+    /// The caller's: the processor's number, reduced, since numbers need not be contiguous.
+    template <class Env>
+    CUDA_ZSTD_INLINE unsigned here(Env& env) const {
+        const unsigned processor = env.processor();
+        return processor < count ? processor : processor % count;
     }
 };
 
@@ -55,7 +65,7 @@ struct SlabSupply {
     SlabMap<Env> slabs;
     atom<std::uint32_t>* entries; ///< one PageEntry for each page
     atom<std::uint32_t>* next;    ///< links of the lists
-    SupplyCells cells;
+    Stations stations;
     std::uint32_t slab_log2_pages;     ///< the largest slab
     atom<std::uint32_t>* became_empty; ///< times that a slab got its last credit back while it was in reach
     atom<std::uint32_t>* reclaimed;    ///< became_empty as the last reclaim found it
@@ -64,11 +74,15 @@ struct SlabSupply {
     /// A cursor holds slab + 1 (0: none), and this bit while somebody refills it.
     static constexpr std::uint64_t refilling = std::uint64_t{1} << 32;
 
-    CUDA_ZSTD_INLINE atom<std::uint64_t>& cell(unsigned size_class, unsigned shard) const {
-        return *cells.template cell<Env>(size_class, shard);
+    CUDA_ZSTD_INLINE atom<std::uint64_t>& cursor_of(unsigned size_class, unsigned station) const {
+        return *stations.cell<Env>(size_class, station, Stations::cursor);
     }
-    CUDA_ZSTD_INLINE SlabList<Env> list(unsigned size_class) const {
-        return {&cell(size_class, cells.cursor_shards), next};
+    CUDA_ZSTD_INLINE SlabList<Env> list_of(unsigned size_class, unsigned station) const {
+        return {stations.cell<Env>(size_class, station, Stations::list), next};
+    }
+    /// Takes pages, from this station's rover on.
+    CUDA_ZSTD_INLINE std::uint32_t claim_pages(Env& env, std::uint32_t count) const {
+        return pages.claim(env, count, cursor_of(size_class_count, stations.here(env)), stations.count);
     }
     CUDA_ZSTD_INLINE SlabWord word(Env& env, std::uint32_t slab) const {
         return SlabWord{env.load(slabs.words[slab], Order::acquire)};
@@ -96,8 +110,8 @@ struct SlabSupply {
     /// Reserves up to `want` slots of the class when the cursor's slab had none: brings the cursor a new slab, or finds
     /// slots elsewhere. A count of 0 comes with a Status, full or contended, in `start`.
     /// A slab in a refiller's hands shows by the mark on its cursor, so that nobody takes it for missing.
-    CUDA_ZSTD_RARE SlabGrant refill(Env& env, unsigned size_class, unsigned shard, std::uint32_t want) const {
-        atom<std::uint64_t>& cursor = cell(size_class, shard);
+    CUDA_ZSTD_RARE SlabGrant refill(Env& env, unsigned size_class, unsigned station, std::uint32_t want) const {
+        atom<std::uint64_t>& cursor = cursor_of(size_class, station);
         std::uint64_t seen = env.load(cursor, Order::acquire);
         for (unsigned look = 0; look < refill_looks; ++look) {
             const auto slab = static_cast<std::uint32_t>(seen);
@@ -107,8 +121,9 @@ struct SlabSupply {
                     grant = reserve(env, slab - 1u, size_class, want);
                     if (grant.count != 0) return grant;
                 }
-                grant = may_bring_slab(env, size_class) ? bring_slab(env, cursor, seen, size_class, want)
-                                                        : search(env, size_class, shard, want);
+                grant = may_bring_slab(env, size_class, station)
+                            ? bring_slab(env, cursor, seen, size_class, station, want)
+                            : search(env, size_class, station, want);
                 if (grant.count != 0 || grant.start != static_cast<std::uint32_t>(Status::contended)) return grant;
             }
             env.pause(look);
@@ -131,7 +146,7 @@ struct SlabSupply {
                 return;
             }
             if (now.credits() > 0) {
-                list(now.size_class()).push(env, slab);
+                list_of(now.size_class(), stations.here(env)).push(env, slab);
                 published(env, slab);
                 return;
             }
@@ -146,7 +161,7 @@ struct SlabSupply {
         status = Status::ok;
         for (unsigned turn = 0; turn < supply_turns; ++turn) {
             const std::uint32_t before = env.load(*epoch, Order::acquire);
-            const std::uint32_t page = pages.claim(env, count);
+            const std::uint32_t page = claim_pages(env, count);
             if (page != no_page) {
                 env.store(entries[page], PageEntry::of_run(count).raw, Order::relaxed);
                 return page;
@@ -200,10 +215,10 @@ struct SlabSupply {
 
     /// The share of one of `workers` in a reclaim that has begun: its cursors, then its lists.
     CUDA_ZSTD_HD void drain(Env& env, unsigned worker, unsigned workers) const {
-        for (unsigned index = worker; index < size_class_count * cells.cursor_shards; index += workers)
-            drain_cursor(env, cell(index % size_class_count, index / size_class_count));
-        for (unsigned size_class = worker; size_class < size_class_count; size_class += workers)
-            drain_list(env, list(size_class));
+        for (unsigned index = worker; index < size_class_count * stations.count; index += workers) {
+            drain_cursor(env, cursor_of(index / stations.count, index % stations.count));
+            drain_list(env, list_of(index / stations.count, index % stations.count));
+        }
     }
 
     /// Ends the reclaim, after all workers are done.
@@ -225,16 +240,27 @@ private:
         return grant;
     }
 
-    /// A held slab of the class: from the list, else made of free pages, as large as they allow.
-    CUDA_ZSTD_HD std::uint32_t acquire_slab(Env& env, unsigned size_class) const {
-        const std::uint32_t listed = list(size_class).pop(env);
+    /// A held slab of the class: from this station's list, else made of free pages, as large as they allow, else from
+    /// another station's list.
+    CUDA_ZSTD_HD std::uint32_t acquire_slab(Env& env, unsigned size_class, unsigned station) const {
+        const std::uint32_t listed = list_of(size_class, station).pop(env);
         if (listed != SlabList<Env>::empty) return listed;
+        const std::uint32_t fresh = make_slab(env, size_class);
+        if (fresh != SlabList<Env>::empty) return fresh;
+        for (unsigned step = 1; step < stations.count; ++step) {
+            const std::uint32_t other = list_of(size_class, (station + step) % stations.count).pop(env);
+            if (other != SlabList<Env>::empty) return other;
+        }
+        return SlabList<Env>::empty;
+    }
+
+    CUDA_ZSTD_HD std::uint32_t make_slab(Env& env, unsigned size_class) const {
         std::uint32_t log2_pages = 0;
         while (log2_pages < slab_log2_pages &&
                (page_bytes << log2_pages) < std::uint64_t{target_slots} * slot_bytes_of(size_class))
             ++log2_pages;
         for (;; --log2_pages) {
-            const std::uint32_t slab = pages.claim(env, 1u << log2_pages);
+            const std::uint32_t slab = claim_pages(env, 1u << log2_pages);
             if (slab != no_page) {
                 for (std::uint32_t page = 0; page < 1u << log2_pages; ++page)
                     env.store(entries[slab + page], PageEntry::of_slab(size_class, log2_pages, page).raw,
@@ -246,18 +272,22 @@ private:
         }
     }
 
-    /// Whether there may be a slab to bring: false is a proof that at this moment there is none.
-    CUDA_ZSTD_HD bool may_bring_slab(Env& env, unsigned size_class) const {
-        return !list(size_class).is_empty(env) || pages.may_have(env, 1);
+    /// Whether there may be a slab to bring: false is a proof that there was none, in no list and of no page, when this
+    /// call looked there. Cost: two loads if there is, else one for each station.
+    CUDA_ZSTD_HD bool may_bring_slab(Env& env, unsigned size_class, unsigned station) const {
+        if (!list_of(size_class, station).is_empty(env) || pages.may_have(env, 1)) return true;
+        for (unsigned step = 1; step < stations.count; ++step)
+            if (!list_of(size_class, (station + step) % stations.count).is_empty(env)) return true;
+        return false;
     }
 
     /// Exchanges the cursor's exhausted slab for another and reserves in that one first. Refused with `contended` when
     /// somebody else changed the cursor, or no slab was found.
     CUDA_ZSTD_HD SlabGrant bring_slab(Env& env, atom<std::uint64_t>& cursor, std::uint64_t seen, unsigned size_class,
-                                      std::uint32_t want) const {
+                                      unsigned station, std::uint32_t want) const {
         if (!env.compare_exchange(cursor, seen, seen | refilling, Order::acq_rel)) return refused(Status::contended);
         const auto slab = static_cast<std::uint32_t>(seen);
-        const std::uint32_t fresh = acquire_slab(env, size_class);
+        const std::uint32_t fresh = acquire_slab(env, size_class, station);
         if (fresh == SlabList<Env>::empty) {
             env.store(cursor, seen, Order::release);
             if (slab != 0) published(env, slab - 1u);
@@ -272,13 +302,14 @@ private:
 
     /// The last resort, when there is no slab to bring: the other cursors, then the empty slabs of other classes.
     /// Refused with `full` only if from before the first look to after the last nothing was in anybody's hands.
-    CUDA_ZSTD_HD SlabGrant search(Env& env, unsigned size_class, unsigned shard, std::uint32_t want) const {
+    CUDA_ZSTD_HD SlabGrant search(Env& env, unsigned size_class, unsigned station, std::uint32_t want) const {
         const std::uint32_t before = env.load(*epoch, Order::acquire);
-        if (may_bring_slab(env, size_class)) return refused(Status::contended);
-        // A slab that left the list or the free pages before now is in a cursor, or in its refiller's hands.
+        if (may_bring_slab(env, size_class, station)) return refused(Status::contended);
+        // A slab that left a list or the free pages before now is in a cursor, or in its refiller's hands.
         bool in_hands = false;
-        for (unsigned step = 0; step < cells.cursor_shards; ++step) {
-            const std::uint64_t seen = env.load(cell(size_class, (shard + step) % cells.cursor_shards), Order::acquire);
+        for (unsigned step = 0; step < stations.count; ++step) {
+            const std::uint64_t seen =
+                env.load(cursor_of(size_class, (station + step) % stations.count), Order::acquire);
             const auto slab = static_cast<std::uint32_t>(seen);
             in_hands |= (seen & refilling) != 0;
             if (slab == 0 || word(env, slab - 1u).credits() <= 0) continue;
