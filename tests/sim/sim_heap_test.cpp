@@ -31,8 +31,8 @@ std::uint64_t first_report(std::uint64_t limit, std::string& message, Scenario s
     char* begin = arena.base();
     std::size_t bytes = 0;
     if (fault == Fault::ignored_counter) {
-        begin += layout.cursors_offset;
-        bytes = layout.slab_words_offset - layout.cursors_offset;
+        begin += layout.stations_offset;
+        bytes = layout.slab_words_offset - layout.stations_offset;
     } else if (fault == Fault::lost_empty_notice) {
         begin += layout.control_offset + static_cast<unsigned>(ControlCell::became_empty) * 128;
         bytes = sizeof(std::uint32_t);
