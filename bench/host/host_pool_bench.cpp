@@ -13,6 +13,7 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
@@ -74,14 +75,15 @@ void check(cudaError_t status, const char* call) {
 
 constexpr unsigned rounds = 7;
 
-/// Microseconds a pair on each of `threads` threads at once, each with its stream.
+/// Microseconds a pair on each of `threads` threads at once, each with its stream: the mean of the threads, the median
+/// of the rounds.
 double pair_us(const Subject& subject, Backend& backend, unsigned threads, std::size_t bytes, unsigned pairs) {
     std::vector<cudaStream_t> streams(threads);
     for (cudaStream_t& stream : streams)
         stream = backend.create_stream();
-    std::vector<double> times(rounds);
-    std::barrier start(threads + 1);
-    std::barrier end(threads + 1);
+    // Each thread takes its own time: the one that starts them all may come late to the clock.
+    std::vector<std::vector<double>> times(rounds, std::vector<double>(threads));
+    std::barrier start(threads);
     std::vector<std::thread> workers;
     for (unsigned t = 0; t < threads; ++t)
         workers.emplace_back([&, t] {
@@ -90,22 +92,20 @@ double pair_us(const Subject& subject, Backend& backend, unsigned threads, std::
                 pair();
             for (unsigned round = 0; round < rounds; ++round) {
                 start.arrive_and_wait();
+                const auto begin = std::chrono::steady_clock::now();
                 for (unsigned i = 0; i < pairs; ++i)
                     pair();
-                end.arrive_and_wait();
+                times[round][t] = seconds_since(begin) * 1e6 / pairs;
             }
         });
-    for (double& time : times) {
-        start.arrive_and_wait();
-        const auto begin = std::chrono::steady_clock::now();
-        end.arrive_and_wait();
-        time = seconds_since(begin) * 1e6 / pairs;
-    }
     for (std::thread& worker : workers)
         worker.join();
     for (const cudaStream_t stream : streams)
         backend.destroy_stream(stream);
-    return median(times);
+    std::vector<double> means;
+    for (const std::vector<double>& round : times)
+        means.push_back(std::accumulate(round.begin(), round.end(), 0.0) / threads);
+    return median(means);
 }
 
 /// Allocates `blocks` blocks, frees every second one, and times pairs among the holes.
