@@ -40,6 +40,9 @@ TEST(HeapModel, ThreeThreadsThreeSizesAtRandom) { expect_right<ThreeSizes<3, AsW
 TEST(HeapModel, FreedByAnotherAtRandom) { expect_right<FreedByAnother<AsWritten>>(random_search(50'000)); }
 TEST(HeapModel, TwoThreadsListedSlabsAtRandom) { expect_right<ListedSlabs<2, AsWritten>>(random_search(50'000)); }
 TEST(HeapModel, ThreeThreadsListedSlabsAtRandom) { expect_right<ListedSlabs<3, AsWritten>>(random_search(50'000)); }
+TEST(HeapModel, TwoProcessorsThreeSizesAtRandom) { expect_right<ThreeSizes<3, AsWritten, 2>>(random_search(30'000)); }
+TEST(HeapModel, TwoProcessorsListedSlabsAtRandom) { expect_right<ListedSlabs<3, AsWritten, 2>>(random_search(30'000)); }
+TEST(HeapModel, TwoProcessorsOneClassAtRandom) { expect_right<OneClass<2, 1, AsWritten, 2>>(random_search(50'000)); }
 TEST(HeapModel, WarpOfTwoAtRandom) { expect_right<WarpOfTwo<AsWritten>>(random_search(50'000)); }
 
 TEST(HeapModel, ReportsSyncWithoutOrder) { expect_reported<WarpOfTwo<SyncWithoutOrder>>(random_search(200'000)); }

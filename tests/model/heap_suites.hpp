@@ -13,18 +13,18 @@ namespace cuda_zstd::model {
 
 /// Threads that each take and give blocks of one class of two slots a page. One page for two threads, so that slots go
 /// from hand to hand; what a thread had before must be visible to the next owner.
-template <rl::thread_id_t Threads, std::uint32_t page_count, class Mutation>
-struct OneClass : rl::test_suite<OneClass<Threads, page_count, Mutation>, Threads> {
+template <rl::thread_id_t Threads, std::uint32_t page_count, class Mutation, std::uint32_t stations = 1>
+struct OneClass : rl::test_suite<OneClass<Threads, page_count, Mutation, stations>, Threads> {
     using Env = relacy_env<Threads, 1, Mutation>;
     ModelWarp<Threads, 1> warps[Threads];
-    ModelHeap<Env, page_count> model;
+    ModelHeap<Env, page_count, stations> model;
 
     void before() {
         Env env(warps[0], 0);
         model.prepare(env);
     }
     void thread(unsigned index) {
-        Env env(warps[index], 0);
+        Env env(warps[index], 0, index % stations);
         for (int round = 0; round < 2; ++round) {
             Status status = Status::ok;
             void* const block = model.take(env, 1, max_slot_bytes, status);
@@ -41,18 +41,18 @@ struct OneClass : rl::test_suite<OneClass<Threads, page_count, Mutation>, Thread
 };
 
 /// One page that two classes and a run want in turn: slabs are retired and born again while others look at them.
-template <rl::thread_id_t Threads, class Mutation>
-struct ThreeSizes : rl::test_suite<ThreeSizes<Threads, Mutation>, Threads> {
+template <rl::thread_id_t Threads, class Mutation, std::uint32_t stations = 1>
+struct ThreeSizes : rl::test_suite<ThreeSizes<Threads, Mutation, stations>, Threads> {
     using Env = relacy_env<Threads, 1, Mutation>;
     ModelWarp<Threads, 1> warps[Threads];
-    ModelHeap<Env, 1> model;
+    ModelHeap<Env, 1, stations> model;
 
     void before() {
         Env env(warps[0], 0);
         model.prepare(env);
     }
     void thread(unsigned index) {
-        Env env(warps[index], 0);
+        Env env(warps[index], 0, index % stations);
         static constexpr std::size_t sizes[] = {max_slot_bytes, 16384, page_bytes};
         for (unsigned round = 0; round < 2; ++round) {
             Status status = Status::ok;
@@ -97,13 +97,13 @@ struct FreedByAnother : rl::test_suite<FreedByAnother<Mutation>, 2> {
     }
 };
 
-/// Three slabs of two slots: two with one free slot each, on the list, and one in the cursor with one. Each thread takes
-/// two blocks, so slabs leave the list, change the cursor and come back, and gives them and one old block back.
-template <rl::thread_id_t Threads, class Mutation>
-struct ListedSlabs : rl::test_suite<ListedSlabs<Threads, Mutation>, Threads> {
+/// Three slabs of two slots: two with one free slot each, on the list, and one in the cursor with one. Each thread
+/// takes two blocks, so slabs leave the list, change the cursor and come back, and gives them and one old block back.
+template <rl::thread_id_t Threads, class Mutation, std::uint32_t stations = 1>
+struct ListedSlabs : rl::test_suite<ListedSlabs<Threads, Mutation, stations>, Threads> {
     using Env = relacy_env<Threads, 1, Mutation>;
     ModelWarp<Threads, 1> warps[Threads];
-    ModelHeap<Env, 3> model;
+    ModelHeap<Env, 3, stations> model;
     void* old[5] = {};
 
     void before() {

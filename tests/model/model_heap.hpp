@@ -15,13 +15,13 @@
 
 namespace cuda_zstd::model {
 
-template <class Env, std::uint32_t page_count>
+template <class Env, std::uint32_t page_count, std::uint32_t station_count = 1>
 class ModelHeap {
     template <class T>
     using Cell = ModelAtom<T>;
     static constexpr std::uint32_t granule_bytes = 2048;
-    static constexpr std::uint32_t cell_count =
-        (size_class_count + 1) * 2; // one station for each class, and one for the pages
+    // The stations of each class, and those of the page map; two cells each.
+    static constexpr std::uint32_t cell_count = (size_class_count + 1) * station_count * 2;
 
 public:
     ModelHeap() {
@@ -31,7 +31,7 @@ public:
             ::new (control_ + cell * std::size_t{128}) Cell<std::uint32_t>();
         HeapLayout& layout = layout_;
         layout.page_count = page_count;
-        layout.stations = 1;
+        layout.stations = station_count;
         layout.slab_log2_pages = 0;
         char* const base = reinterpret_cast<char*>(this);
         const auto offset = [&](const void* part) {

@@ -74,6 +74,9 @@ std::string first_report(unsigned executions) {
     if (report.empty()) run("freed by another", check<FreedByAnother<Weakened>>(params()));
     if (report.empty()) run("two threads, listed slabs", check<ListedSlabs<2, Weakened>>(params()));
     if (report.empty()) run("three threads, listed slabs", check<ListedSlabs<3, Weakened>>(params()));
+    if (report.empty()) run("two processors, one class", check<OneClass<2, 1, Weakened, 2>>(params()));
+    if (report.empty()) run("two processors, three sizes", check<ThreeSizes<3, Weakened, 2>>(params()));
+    if (report.empty()) run("two processors, listed slabs", check<ListedSlabs<3, Weakened, 2>>(params()));
     if (report.empty()) run("warp of two", check<WarpOfTwo<Weakened>>(params()));
     return report;
 }
