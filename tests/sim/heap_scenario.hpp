@@ -241,6 +241,8 @@ private:
                 if (held_count != 0) release(env, held[--held_count]);
             } else if (mine < 95) {
                 hand_over(env, own, held, held_count);
+            } else {
+                misuse(env, own, held_count != 0 ? held[held_count - 1] : Held{});
             }
         }
         while (held_count != 0) {
@@ -294,6 +296,25 @@ private:
         if (status != Status::ok)
             simulation_.fail("a good free was refused with status " + std::to_string(static_cast<unsigned>(status)) +
                              ": " + name_of_block(block.block));
+    }
+
+    /// Frees what must not be freed, beside everything else: it is refused, and changes nothing.
+    void misuse(Env& env, sim::Random& own, Held live) {
+        char* const base = heap_.pages_base();
+        char* pointer = own.below(2) == 0 ? base - 16 : base + layout_.payload_bytes();
+        Status expected = Status::foreign;
+        if (live.block != nullptr && own.below(2) == 0) {
+            pointer = static_cast<char*>(live.block) + 1 + own.below(static_cast<unsigned>(live.bytes - 1));
+            expected = Status::interior;
+        }
+        const Status status = heap_.deallocate(env, env.converged(), pointer);
+        // The inner pages of a run are not told from free ones.
+        const bool is_in_run = expected == Status::interior && live.bytes > page_bytes;
+        if (status != expected && !(is_in_run && status == Status::double_free))
+            simulation_.fail("a bad free got status " + std::to_string(static_cast<unsigned>(status)) + " instead of " +
+                             std::to_string(static_cast<unsigned>(expected)));
+        if (live.block != nullptr && heap_.usable_size(env, live.block) < live.bytes)
+            simulation_.fail("the usable size of a live block is less than what was asked for");
     }
 
     /// Leaves a block for another lane, and frees what that lane finds left for itself.
