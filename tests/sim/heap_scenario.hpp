@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <sys/mman.h>
@@ -138,9 +139,11 @@ public:
     HeapProgram(const Scenario& scenario, TinyArena& arena)
         : scenario_(scenario), arena_(arena), simulation_(shape_of(scenario)) {}
 
-    /// Runs program and schedule of the seed; the outcome's message says which of the properties failed.
+    /// Runs program and schedule of the seed; the outcome's message says which of the properties failed. With
+    /// Policy::bytes the schedule is `bytes`.
     sim::Outcome run(std::uint64_t seed, sim::Policy policy,
-                     sim::Simulation::Tracing tracing = sim::Simulation::Tracing::off) {
+                     sim::Simulation::Tracing tracing = sim::Simulation::Tracing::off,
+                     std::span<const std::uint8_t> bytes = {}) {
         layout_ = arena_.reset(scenario_);
         heap_ = Heap<Env>::over(arena_.base(), layout_);
         name_cells();
@@ -155,6 +158,7 @@ public:
         sim::ScheduleSpec spec;
         spec.policy = policy;
         spec.seed = seed;
+        spec.bytes = bytes;
         spec.expected_step_count = static_cast<std::uint32_t>(60u * scenario_.rounds * mailbox_.size());
         sim::Outcome outcome = simulation_.run(
             spec, [&](unsigned thread) { lane_program(thread, seed); }, tracing);

@@ -18,7 +18,7 @@ enum class Policy : std::uint8_t {
     /// Priorities with a few points of change (Burckhardt et al., "A randomized scheduler with probabilistic
     /// guarantees of finding bugs", ASPLOS 2010): few switches, each at an unlikely place.
     pct,
-    /// Each decision takes one byte of the input: a fuzzer's input is the schedule. Round robin when it ends.
+    /// Each decision takes one byte of the input: a fuzzer's input is the schedule. When it ends, the seed decides.
     bytes,
 };
 
@@ -109,7 +109,7 @@ private:
     }
 
     unsigned byte_below(std::size_t bound) noexcept {
-        if (next_byte_ >= spec_.bytes.size()) return static_cast<unsigned>(rotation_++ % bound);
+        if (next_byte_ >= spec_.bytes.size()) return random_.below(static_cast<std::uint32_t>(bound));
         return static_cast<unsigned>(spec_.bytes[next_byte_++] % bound);
     }
 
@@ -150,7 +150,6 @@ private:
     Random random_;
     std::uint8_t stay_percent_ = 0, join_percent_ = 0, patience_percent_ = 0;
     std::size_t next_byte_ = 0;
-    std::size_t rotation_ = 0;
     std::vector<std::int32_t> priority_;
     std::vector<std::uint32_t> change_points_;
     std::size_t next_change_ = 0;
