@@ -24,6 +24,13 @@ struct RelaxedTake : AsWritten {
         return access == Access::fetch_sub && asked == Order::acquire ? Order::relaxed : asked;
     }
 };
+/// A reservation acquires neither from the cursor nor from the slab's word.
+struct RelaxedReservation : AsWritten {
+    static constexpr Order order_of(Access access, Order asked, ModelSite) {
+        return (access == Access::fetch_sub || access == Access::load) && asked == Order::acquire ? Order::relaxed
+                                                                                                  : asked;
+    }
+};
 /// Nothing that reads acquires.
 struct NoAcquire : AsWritten {
     static constexpr Order order_of(Access, Order asked, ModelSite) {
@@ -40,6 +47,8 @@ TEST(HeapModel, ThreeThreadsThreeSizesAtRandom) { expect_right<ThreeSizes<3, AsW
 TEST(HeapModel, FreedByAnotherAtRandom) { expect_right<FreedByAnother<AsWritten>>(random_search(50'000)); }
 TEST(HeapModel, TwoThreadsListedSlabsAtRandom) { expect_right<ListedSlabs<2, AsWritten>>(random_search(50'000)); }
 TEST(HeapModel, ThreeThreadsListedSlabsAtRandom) { expect_right<ListedSlabs<3, AsWritten>>(random_search(50'000)); }
+TEST(HeapModel, RunThenSlabAtRandom) { expect_right<RunThenSlab<AsWritten>>(random_search(100'000)); }
+TEST(HeapModel, RunThenSlabContextBound) { expect_right<RunThenSlab<AsWritten>>(context_bound(2)); }
 TEST(HeapModel, TwoProcessorsThreeSizesAtRandom) { expect_right<ThreeSizes<3, AsWritten, 2>>(random_search(30'000)); }
 TEST(HeapModel, TwoProcessorsListedSlabsAtRandom) { expect_right<ListedSlabs<3, AsWritten, 2>>(random_search(30'000)); }
 TEST(HeapModel, TwoProcessorsOneClassAtRandom) { expect_right<OneClass<2, 1, AsWritten, 2>>(random_search(50'000)); }
@@ -48,6 +57,9 @@ TEST(HeapModel, WarpOfTwoAtRandom) { expect_right<WarpOfTwo<AsWritten>>(random_s
 TEST(HeapModel, ReportsSyncWithoutOrder) { expect_reported<WarpOfTwo<SyncWithoutOrder>>(random_search(200'000)); }
 TEST(HeapModel, ReportsARelaxedClear) { expect_reported<OneClass<2, 1, RelaxedClear>>(random_search(200'000)); }
 TEST(HeapModel, ReportsARelaxedTake) { expect_reported<OneClass<2, 1, RelaxedTake>>(random_search(200'000)); }
+TEST(HeapModel, ReportsARelaxedReservation) {
+    expect_reported<RunThenSlab<RelaxedReservation>>(random_search(200'000));
+}
 TEST(HeapModel, ReportsReadsThatDoNotAcquire) { expect_reported<ThreeSizes<2, NoAcquire>>(random_search(200'000)); }
 
 } // namespace

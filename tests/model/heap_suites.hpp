@@ -138,6 +138,39 @@ struct ListedSlabs : rl::test_suite<ListedSlabs<Threads, Mutation, stations>, Th
     }
 };
 
+/// The only page is a run of one thread, then a slab whose two slots the others take: the one who did not make the slab
+/// must see through the cursor or the slab's word what the run's owner did, since its slot's bit was never anybody's.
+template <class Mutation>
+struct RunThenSlab : rl::test_suite<RunThenSlab<Mutation>, 3> {
+    using Env = relacy_env<3, 1, Mutation>;
+    ModelWarp<3, 1> warps[3];
+    ModelHeap<Env, 1> model;
+    void* run = nullptr;
+
+    void before() {
+        Env env(warps[0], 0);
+        model.prepare(env);
+        Status status = Status::ok;
+        run = model.take(env, 1, page_bytes, status);
+    }
+    void thread(unsigned index) {
+        Env env(warps[index], 0);
+        if (index == 0) {
+            for (std::size_t half = 0; half < page_bytes; half += max_slot_bytes)
+                model.touch(static_cast<char*>(run) + half);
+            model.give(env, 1, run);
+            return;
+        }
+        Status status = Status::ok;
+        void* const block = model.take(env, 1, max_slot_bytes, status);
+        if (block != nullptr) model.give(env, 1, block);
+    }
+    void after() {
+        Env env(warps[0], 0);
+        model.expect_all_free(env);
+    }
+};
+
 /// A warp of two lanes that take, write and give together, beside a warp of which one lane does the same alone.
 template <class Mutation>
 struct WarpOfTwo : rl::test_suite<WarpOfTwo<Mutation>, 3> {
