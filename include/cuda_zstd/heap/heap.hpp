@@ -80,6 +80,9 @@ public:
             if (page != no_page) block = pages_base_ + (std::size_t{page} << page_shift);
         }
         if (block == nullptr) note_failure(env, control_, bytes);
+        // Together again: else lanes that are served could go on with work of their own, and hold up a lane of the
+        // same warp whose refill others wait for.
+        env.sync(lanes);
         return block;
     }
 
@@ -105,6 +108,7 @@ public:
             if (env.lane() == lowest_bit(group)) add_credits(env, place.page, popcount(group));
         }
         if (place.status != Status::ok) note_bad_free(env, control_, place.status);
+        env.sync(lanes);
         return place.status;
     }
 

@@ -23,10 +23,11 @@
 
 namespace cuda_zstd {
 
-/// Looks at a cursor that does not change, before a request ends in `contended`: about 16 ms on a GPU.
-inline constexpr unsigned refill_looks = 4096;
+/// Looks at a cursor that does not change, before a request ends in `contended`: about a quarter of a second on a GPU,
+/// since a refiller may be slowed down by a tool or a debugger.
+inline constexpr unsigned refill_looks = 65536;
 /// Looks at a reclaim that does not end, before a request looks for itself again.
-inline constexpr unsigned reclaim_looks = 4096;
+inline constexpr unsigned reclaim_looks = 65536;
 /// Turns through all sources before a request ends in `contended`.
 inline constexpr unsigned supply_turns = 16;
 
