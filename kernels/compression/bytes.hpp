@@ -76,7 +76,7 @@ CUDA_ZSTD_INLINE unsigned lowest_bit(std::uint64_t value) {
 template <class Env>
 CUDA_ZSTD_HD void copy_bytes(Env& env, unsigned char* to, const unsigned char* from, std::uint32_t bytes) {
     if constexpr (Env::warp_lanes == 1) {
-        std::memcpy(to, from, bytes);
+        if (bytes != 0) std::memcpy(to, from, bytes); // an empty range may have no address
     } else {
         const std::uint32_t misaligned = static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(to) & 3);
         std::uint32_t head = misaligned == 0 ? 0 : 4 - misaligned;
