@@ -26,7 +26,7 @@ std::size_t chunk_bytes_for(std::size_t limit_bytes) noexcept {
 } // namespace
 
 ArenaPool::ArenaPool(const PoolOptions& options, StreamOrder& order, std::shared_ptr<ArenaSource> source)
-    : options_(options), source_(std::move(source)),
+    : options_(options), order_(order), source_(std::move(source)),
       limit_bytes_(options.max_bytes == 0 ? no_limit : options.max_bytes / pool_unit_bytes * pool_unit_bytes),
       chunk_bytes_(chunk_bytes_for(limit_bytes_)),
       most_bytes_(std::min(limit_bytes_, source_->total_bytes() / chunk_bytes_ * chunk_bytes_)),
@@ -86,8 +86,14 @@ void ArenaPool::reserve(std::size_t bytes) {
 }
 
 void ArenaPool::wait_on_host() {
+    Dependencies pending;
+    {
+        const std::lock_guard lock(mutex_);
+        pending = heap_.pending();
+    }
+    order_.wait_on_host(pending);
     const std::lock_guard lock(mutex_);
-    heap_.wait_on_host();
+    heap_.settle();
 }
 
 void ArenaPool::trim(std::size_t keep_bytes) {

@@ -40,15 +40,16 @@ void BlockHeap::settle() {
     }
 }
 
-void BlockHeap::wait_on_host() {
-    const auto wait = [&](const Home& home) {
+Dependencies BlockHeap::pending() const {
+    Dependencies united;
+    const auto collect = [&](const Home& home) {
         for (const Block& block : home.by_age)
-            order_.wait_on_host(block.dependencies);
+            united.add(block.dependencies);
     };
     for (const auto& [id, home] : streams_)
-        wait(*home);
-    wait(*mixed_);
-    settle();
+        collect(*home);
+    collect(*mixed_);
+    return united;
 }
 
 void BlockHeap::join_with_settled(Home& own) {

@@ -16,6 +16,12 @@ namespace {
 
 std::shared_ptr<ArenaSource> source_for(const PoolOptions& options, BackendKind backend) {
     if (options.custom_source != nullptr) return options.custom_source;
+    if (backend == BackendKind::host &&
+        (options.source == SourceKind::cuda_virtual || options.source == SourceKind::cuda_malloc))
+        throw configuration_error(std::string("PoolOptions::source = ") +
+                                  (options.source == SourceKind::cuda_virtual ? "cuda_virtual" : "cuda_malloc") +
+                                  " is not allowed on the host backend, whose threads cannot reach device memory: "
+                                  "expected automatic or ordinary");
     switch (options.source) {
     case SourceKind::automatic:
         return make_default_source(backend);
@@ -51,7 +57,8 @@ MemoryPoolManager::State::State(const PoolOptions& checked)
 
 MemoryPoolManager::State::~State() {
     try {
-        backend.synchronize();
+        // What tasks have thrown is for their own stream's next synchronize, not for a pool that ends beside them.
+        backend.wait_idle();
     } catch (const std::exception& error) {
         if (options.diagnostics != nullptr)
             std::fprintf(options.diagnostics, "cuda_zstd: waiting for the last work failed: %s\n", error.what());
@@ -201,7 +208,7 @@ void MemoryPoolManager::State::reset() {
         throw usage_error("reset() while " + std::to_string(pools) +
                           (pools == 1 ? " device pool lives" : " device pools live") +
                           " in the arenas: destroy first what uses them");
-    backend.synchronize();
+    backend.wait_idle();
     const std::size_t bytes = allocated_bytes_.load(relaxed);
     const std::size_t blocks = live_.invalidate_all();
     small_.clear();

@@ -77,9 +77,14 @@ TakenSlot SmallPool::take_from(SizeClass& size_class, const StreamRef& stream, E
             return hand_out(std::move(oldest), Origin::own);
         }
     if (!add_slab(size_class, stream, effort)) return {};
+    // The new slab's slots. Other streams' lists may hold slots, too: those are not what the slab was made for.
+    if (!size_class.settled.empty()) return take_last(size_class.settled, Origin::larger_pool);
+    const auto made = size_class.by_stream.find(stream.id);
+    if (made != size_class.by_stream.end() && !made->second.empty())
+        return take_last(made->second, Origin::larger_pool);
     for (auto& [id, slots] : size_class.by_stream)
         if (!slots.empty()) return take_last(slots, Origin::larger_pool);
-    return take_last(size_class.settled, Origin::larger_pool);
+    return {};
 }
 
 /// Moves slots whose tickets are complete to the settled ones; whether there are any. A stream's tickets complete in
@@ -186,10 +191,15 @@ void SmallPool::flush() {
 void SmallPool::wait_on_host() {
     for (Shard& shard : shards_)
         for (const auto& size_class : shard) {
+            Dependencies pending;
+            {
+                const std::lock_guard lock(size_class->mutex);
+                for (const auto& [id, slots] : size_class->by_stream)
+                    for (const FreeSlot& slot : slots)
+                        pending.add(slot.ticket);
+            }
+            order_.wait_on_host(pending);
             const std::lock_guard lock(size_class->mutex);
-            for (const auto& [id, slots] : size_class->by_stream)
-                for (const FreeSlot& slot : slots)
-                    order_.wait_on_host(Dependencies(slot.ticket));
             settle(*size_class);
         }
 }

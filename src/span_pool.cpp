@@ -14,7 +14,7 @@ constexpr std::size_t largest_span_bytes = std::size_t{16} << 20;
 } // namespace
 
 SpanPool::SpanPool(Strategy strategy, StreamOrder& order, BlockPool& parent)
-    : parent_(parent), heap_(strategy, order) {}
+    : order_(order), parent_(parent), heap_(strategy, order) {}
 
 /// Spans grow with the pool, so that a pool in little use holds little.
 std::size_t SpanPool::next_span_bytes() const {
@@ -76,8 +76,14 @@ void SpanPool::flush() {
 }
 
 void SpanPool::wait_on_host() {
+    Dependencies pending;
+    {
+        const std::lock_guard lock(mutex_);
+        pending = heap_.pending();
+    }
+    order_.wait_on_host(pending);
     const std::lock_guard lock(mutex_);
-    heap_.wait_on_host();
+    heap_.settle();
 }
 
 void SpanPool::clear() {

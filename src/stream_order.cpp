@@ -12,6 +12,9 @@ constexpr auto relaxed = std::memory_order_relaxed;
 /// What an open ticket may cover before it is recorded: so much could be out of other streams' reach.
 constexpr unsigned deferred_frees = 32;
 constexpr std::size_t deferred_bytes = std::size_t{64} << 20;
+/// Open tickets of all streams together. A stream that ends leaves its own open, and what it covers cannot be used
+/// before the next close_all(): so their number is bounded, and the bytes of each shrink with it.
+constexpr unsigned most_open_tickets = 64;
 /// Frees that are recorded at once after another stream had to wait for open tickets.
 constexpr unsigned eager_frees = 1024;
 /// Of a ticket that is not recorded: no other begins after it has ended.
@@ -107,6 +110,7 @@ TicketRef StreamOrder::record(const StreamRef& stream) {
     ticket = found != own.deferring.end() && found->second.open != nullptr ? found->second.open : make(own, stream.id);
     record_now(*ticket, stream);
     if (found != own.deferring.end()) {
+        if (found->second.open != nullptr) open_tickets_.fetch_sub(1, relaxed);
         // Its other references keep the ticket, so this releases nothing.
         found->second.open = nullptr;
         if (found->second.eager_frees == 0 || --found->second.eager_frees == 0) own.deferring.erase(found);
@@ -121,14 +125,16 @@ TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes) {
         const std::lock_guard lock(own.mutex);
         Deferring& deferring = own.deferring[stream.id];
         if (deferring.eager_frees == 0) {
-            if (deferring.open == nullptr) {
+            if (deferring.open == nullptr && open_tickets_.load(relaxed) < most_open_tickets) {
                 deferring.open = make(own, stream.id);
                 deferring.frees = 0;
                 deferring.bytes = 0;
+                open_tickets_.fetch_add(1, relaxed);
             }
             ticket = deferring.open;
             deferring.bytes += bytes;
-            if (++deferring.frees < deferred_frees && deferring.bytes < deferred_bytes && !ticket->wanted.load(relaxed))
+            if (ticket != nullptr && ++deferring.frees < deferred_frees &&
+                deferring.bytes < deferred_bytes / open_tickets_.load(relaxed) && !ticket->wanted.load(relaxed))
                 return ticket;
         }
     }
@@ -141,7 +147,10 @@ void StreamOrder::close_all() {
     for (Shelf& shelf : shelves_) {
         const std::lock_guard lock(shelf.mutex);
         for (auto entry = shelf.deferring.begin(); entry != shelf.deferring.end();) {
-            if (entry->second.open != nullptr) closing_.push_back(std::move(entry->second.open));
+            if (entry->second.open != nullptr) {
+                closing_.push_back(std::move(entry->second.open));
+                open_tickets_.fetch_sub(1, relaxed);
+            }
             entry = entry->second.eager_frees == 0 ? shelf.deferring.erase(entry) : std::next(entry);
         }
     }

@@ -149,6 +149,23 @@ TEST(Options, ABackendThatIsNotThereIsRefused) {
     }
 }
 
+TEST(Options, TheHostBackendTakesNoDeviceMemory) {
+    for (const SourceKind source : {SourceKind::cuda_virtual, SourceKind::cuda_malloc}) {
+        PoolOptions options;
+        options.backend = BackendKind::host;
+        options.source = source;
+        try {
+            const MemoryPoolManager pool(options);
+            FAIL() << "threads cannot reach device memory";
+        } catch (const configuration_error& error) {
+            const std::string text = error.what();
+            EXPECT_NE(text.find(source == SourceKind::cuda_virtual ? "cuda_virtual" : "cuda_malloc"), std::string::npos)
+                << text;
+            EXPECT_NE(text.find("host backend"), std::string::npos) << text;
+        }
+    }
+}
+
 TEST(Version, HeadersAndLibraryAgree) { EXPECT_EQ(library_version(), unsigned{CUDA_ZSTD_POOL_VERSION}); }
 
 } // namespace

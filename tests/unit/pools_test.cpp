@@ -324,6 +324,26 @@ TEST(StreamOrder, DeferredTicketsShareAnEvent) {
     EXPECT_LE(order.events(), 6u);
 }
 
+/// Streams that never free again keep their tickets open: so many streams may not, and not for so many bytes.
+TEST(StreamOrder, OpenTicketsAreFew) {
+    constexpr unsigned streams = 200;
+    ManualBackend backend(streams);
+    StreamOrder order(backend);
+    for (const std::size_t bytes : {std::size_t{1}, std::size_t{8} << 20}) {
+        std::vector<TicketRef> tickets;
+        for (std::uint64_t id = 1; id <= streams; ++id)
+            tickets.push_back(order.defer({ManualBackend::handle(id), id}, bytes));
+        const auto open = std::count_if(tickets.begin(), tickets.end(),
+                                        [](const TicketRef& t) { return t->state == Ticket::State::open; });
+        EXPECT_GE(open, 4);
+        EXPECT_LE(open, bytes == 1 ? 64 : 8);
+        order.close_all();
+        EXPECT_EQ(order.defer({ManualBackend::handle(1), 1}, bytes)->state, Ticket::State::open)
+            << "closed tickets count no more";
+        order.close_all();
+    }
+}
+
 /// An open ticket covers what was recorded on its stream before it was opened, and is covered by nothing.
 TEST(StreamOrder, OpenTicketsMergeWithoutLoss) {
     ManualBackend backend(1);

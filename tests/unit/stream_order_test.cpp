@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstring>
 #include <random>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -191,6 +192,96 @@ TEST_F(StreamOrderTest, WaitThenGrowTakesPendingMemoryFirst) {
     backend.synchronize();
     EXPECT_TRUE(all(other, 2, 32 * MiB));
     pool.deallocate(other, streams[1]);
+}
+
+/// Two streams of one shard, no free slot but the first one's pending: the second gets a slab, and does not wait.
+TEST_F(StreamOrderTest, ANewSlabIsUsedBeforeAnotherStreamsPendingSlots) {
+    constexpr std::size_t bytes = 40000;
+    std::vector<cudaStream_t> others;
+    do
+        others.push_back(backend.create_stream());
+    while (backend.stream_id(others.back()) % 8 != backend.stream_id(streams[0]) % 8);
+    MemoryPoolManager pool(options(64 * MiB));
+    std::vector<void*> held{pool.allocate(bytes, streams[0])};
+    std::size_t spare = 0;
+    for (const PoolBlock& block : pool.snapshot())
+        spare += block.is_free && block.size < (64u << 10);
+    while (spare-- != 0)
+        held.push_back(pool.allocate(bytes, streams[0]));
+    void* pending = held.back();
+    held.pop_back();
+    write_later(0, pending, 1, bytes);
+    pool.deallocate(pending, streams[0]);
+    void* other = pool.allocate(bytes, others.back());
+    EXPECT_NE(other, pending);
+    EXPECT_EQ(pool.statistics().device_waits, 0u) << "nobody waits while there is room";
+    gates[0].open();
+    pool.deallocate(other, others.back());
+    for (void* block : held)
+        pool.deallocate(block, streams[0]);
+    for (const cudaStream_t stream : others)
+        backend.destroy_stream(stream);
+}
+
+/// A stream that ends right after it deferred an event never records it: such streams must not make the pool grow.
+TEST_F(StreamOrderTest, StreamsThatEndHoldLittleMemoryBack) {
+    for (const std::size_t bytes : {std::size_t{50000}, MiB, 20 * MiB}) {
+        MemoryPoolManager pool(options(4096 * MiB));
+        for (int i = 0; i < 200; ++i) {
+            const cudaStream_t stream = backend.create_stream();
+            // The second free is of a block that the stream got from itself.
+            for (int k = 0; k < 2; ++k)
+                pool.deallocate(pool.allocate(bytes, stream), stream);
+            backend.destroy_stream(stream);
+        }
+        EXPECT_LE(pool.get_pool_size(), 128 * MiB) << bytes << " bytes";
+        EXPECT_EQ(pool.statistics().idle_waits, 0u);
+        EXPECT_EQ(PoolInspector::check(pool), "");
+        pool.trim();
+        EXPECT_EQ(pool.get_pool_size(), 0u);
+    }
+}
+
+/// What a task throws belongs to the one who synchronizes its stream.
+TEST_F(StreamOrderTest, ResetAndTheEndOfAPoolLeaveTaskErrorsAlone) {
+    {
+        MemoryPoolManager pool(options(64 * MiB));
+        backend.host_task(streams[0], [] { throw std::runtime_error("before the reset"); });
+        EXPECT_NO_THROW(pool.reset());
+        EXPECT_EQ(pool.statistics().resets, 1u);
+        backend.host_task(streams[1], [] { throw std::runtime_error("before the end"); });
+    }
+    EXPECT_THROW(backend.synchronize(streams[0]), std::runtime_error);
+    EXPECT_THROW(backend.synchronize(streams[1]), std::runtime_error);
+}
+
+/// While one thread waits in trim, others go on.
+TEST_F(StreamOrderTest, AWaitingTrimHoldsNobodyUp) {
+    MemoryPoolManager pool(options(256 * MiB));
+    for (const std::size_t bytes : {std::size_t{1000}, std::size_t{200000}, 3 * MiB}) {
+        void* block = pool.allocate(bytes, streams[0]);
+        write_later(0, block, 1, bytes);
+        pool.deallocate(block, streams[0]);
+    }
+    std::atomic<bool> trimmed{false};
+    std::thread trimming([&] {
+        pool.trim();
+        trimmed.store(true);
+    });
+    std::this_thread::sleep_for(20ms);
+    std::atomic<bool> served{false};
+    std::thread allocating([&] {
+        for (const std::size_t bytes : {std::size_t{1000}, std::size_t{200000}, 3 * MiB})
+            pool.deallocate(pool.allocate(bytes, streams[1]), streams[1]);
+        served.store(true);
+    });
+    for (int i = 0; i < 500 && !served.load(); ++i)
+        std::this_thread::sleep_for(10ms);
+    EXPECT_TRUE(served.load());
+    EXPECT_FALSE(trimmed.load()) << "trim waits for what is pending";
+    gates[0].open();
+    trimming.join();
+    allocating.join();
 }
 
 /// A handle that the runtime hands out again is another stream.

@@ -47,7 +47,7 @@ public:
 
     /// Maps until `bytes` are free. Throws `out_of_memory`.
     void reserve(std::size_t bytes);
-    /// Waits for pending frees on the host.
+    /// Waits for what is pending now, on the host, with no lock held.
     void wait_on_host();
     /// Unmaps settled free chunks, least recently used first, until the capacity is at most `keep_bytes`.
     void trim(std::size_t keep_bytes);
@@ -75,6 +75,7 @@ private:
     void release_empty_arenas();
 
     const PoolOptions options_;
+    StreamOrder& order_;
     const std::shared_ptr<ArenaSource> source_;
     std::size_t limit_bytes_ = 0;
     std::size_t chunk_bytes_ = 0;

@@ -59,8 +59,8 @@ public:
     Taken take_any(std::size_t bytes, std::size_t alignment);
     /// Moves completed blocks to the settled ones.
     void settle();
-    /// Waits for all free blocks' dependencies; then all are settled.
-    void wait_on_host();
+    /// What the free blocks wait for, united: once it is complete, settle() settles all of them.
+    Dependencies pending() const;
     /// Cuts a free block so that [from, from + bytes) is a block of its own; returns that one, live, with its
     /// dependencies.
     Taken carve(Block& block, std::byte* from, std::size_t bytes);

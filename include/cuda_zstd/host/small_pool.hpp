@@ -69,6 +69,7 @@ public:
     void give(std::byte* ptr, Slab& slab, const Dependencies& dependencies);
     /// Returns every slab without live slots to the parent.
     void flush();
+    /// Waits for what is pending now, on the host, with no lock held.
     void wait_on_host();
     /// Forgets all slabs; the parent is reset by the caller.
     void clear();

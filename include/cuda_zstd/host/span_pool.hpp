@@ -33,6 +33,7 @@ public:
     void give(Block& block, Dependencies dependencies) override;
     /// Returns every span without live blocks to the parent.
     void flush();
+    /// Waits for what is pending now, on the host, with no lock held.
     void wait_on_host();
     /// Forgets all spans; the parent is reset by the caller.
     void clear();
@@ -45,6 +46,7 @@ private:
     std::size_t next_span_bytes() const;
     void release(Span& span);
 
+    StreamOrder& order_;
     BlockPool& parent_;
     mutable std::mutex mutex_;
     BlockHeap heap_;

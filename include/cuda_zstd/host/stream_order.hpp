@@ -108,7 +108,9 @@ public:
     TicketRef record(const StreamRef& stream);
     /// A ticket that will be recorded on the stream after its present work: at the latest by the 32nd free or 64 MiB
     /// that get it, or by the next free after another stream asked. So a stream that uses the same blocks again and
-    /// again makes one event for many frees. What is still open when no further free comes is closed by close_all().
+    /// again makes one event for many frees. What is still open when no further free comes is closed by close_all();
+    /// till then it is out of other streams' reach, so at most 64 tickets are open at once, and n of them record by the
+    /// 64/n-th MiB: a few hundred MiB in all, however many streams come and go.
     TicketRef defer(const StreamRef& stream, std::size_t bytes);
     /// What a block of `bytes` waits for that is freed on `stream` now. The stream's own ticket covers what the block
     /// waited for when it was allocated only where it was allocated on this stream; `since_allocation` is what must be
@@ -161,6 +163,8 @@ private:
     std::atomic<std::uint64_t> device_waits_{0};
     std::atomic<std::uint64_t> closings_{0};
     std::atomic<std::size_t> events_{0};
+    /// Those of the shelves' deferring streams. At least 1 while one of them is open.
+    std::atomic<unsigned> open_tickets_{0};
     std::mutex closing_mutex_;
     /// Taken out of the shelves to be completed; guarded by closing_mutex_.
     std::vector<TicketRef> closing_;
