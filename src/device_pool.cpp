@@ -78,7 +78,9 @@ DevicePool::DevicePool(MemoryPoolManager& manager, std::size_t bytes, cudaStream
     if (bytes < min_arena_bytes)
         throw configuration_error("a device pool of " + std::to_string(bytes) + " bytes is too small: at least " +
                                   std::to_string(min_arena_bytes) + " bytes (1 MiB) are needed");
-    state_ = std::make_unique<State>(manager, round_up(bytes, arena_alignment_bytes), stream);
+    const std::size_t rounded_bytes = round_up(bytes, arena_alignment_bytes);
+    // What cannot be rounded up is too much: the manager says so with the caller's own figure.
+    state_ = std::make_unique<State>(manager, rounded_bytes < bytes ? bytes : rounded_bytes, stream);
 }
 
 DevicePool::~DevicePool() = default;

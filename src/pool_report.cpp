@@ -95,7 +95,10 @@ void MemoryPoolManager::State::throw_out_of_memory(std::size_t bytes) const {
     else if (s.limit_bytes == std::numeric_limits<std::size_t>::max())
         text += "no limit is set, the machine has " + std::to_string(large_.most_bytes()) + "; ";
     else
-        text += "the limit is " + std::to_string(s.limit_bytes) + " bytes; ";
+        text +=
+            "the limit is " + std::to_string(s.limit_bytes) + " bytes" +
+            (large_.most_bytes() < s.limit_bytes ? ", but the machine has " + std::to_string(large_.most_bytes()) + "; "
+                                                 : std::string("; "));
     char fragmentation[32];
     std::snprintf(fragmentation, sizeof fragmentation, "%.1f%%", 100 * s.fragmentation());
     text += std::to_string(s.capacity_bytes) + " bytes are mapped, " + std::to_string(s.allocated_bytes) +

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What must be refused, and how; and the limits of what must not.
+#include "cuda_zstd/device/device_pool.hpp"
 #include "cuda_zstd_memory_pool_enhanced.h"
 
 #include <gtest/gtest.h>
@@ -61,6 +62,29 @@ TEST(EdgeCases, MoreThanThereCanBeSaysWhatWasAskedAndWhatThereIs) {
     EXPECT_EQ(pool.get_pool_size(), 16 * MiB) << "the last byte under the limit is to be had";
     pool.deallocate(rest);
     pool.deallocate(block);
+}
+
+TEST(EdgeCases, ALimitAboveTheMachinesMemoryIsNotBlamed) {
+    MemoryPoolManager pool(limited(std::size_t{1} << 46));
+    expect_parts(text_of<out_of_memory>([&] { pool.allocate(std::size_t{1} << 45); }),
+                 {"35184372088832", "the limit is 70368744177664", "the machine has"});
+}
+
+TEST(EdgeCases, ADevicePoolOfTheLargestSizeIsOutOfMemory) {
+    MemoryPoolManager pool(limited(16 * MiB));
+    expect_parts(
+        text_of<out_of_memory>([&] { const DevicePool all(pool, std::numeric_limits<std::size_t>::max(), nullptr); }),
+        {"18446744073709551615", "limit of 16777216"});
+    EXPECT_EQ(pool.get_allocated_size(), 0u);
+}
+
+TEST(EdgeCases, ABufferThatCannotBeFreedStillOwnsItsBlock) {
+    MemoryPoolManager pool(limited(16 * MiB));
+    PooledBuffer buffer(pool, 1000);
+    pool.reset();
+    EXPECT_THROW(buffer.free(), usage_error);
+    EXPECT_EQ(buffer.size_bytes(), 1000u);
+    EXPECT_NE(buffer.release(), nullptr);
 }
 
 TEST(EdgeCases, WithoutALimitTheMachineIsTheLimit) {

@@ -49,10 +49,11 @@ public:
     /// The stream whose work orders the block's reuse after the free.
     void set_stream(cudaStream_t stream) noexcept { stream_ = stream; }
 
-    /// Frees the block now. Throws as MemoryPoolManager::deallocate.
+    /// Frees the block now. Throws as MemoryPoolManager::deallocate; the buffer then still owns the block.
     void free() {
+        if (data_ != nullptr) pool_->deallocate(data_, stream_);
+        data_ = nullptr;
         size_bytes_ = 0;
-        if (void* block = std::exchange(data_, nullptr)) pool_->deallocate(block, stream_);
     }
     /// Gives up ownership: the caller frees.
     void* release() noexcept {
