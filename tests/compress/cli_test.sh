@@ -34,6 +34,14 @@ refused() {
     fi
 }
 same() { zstd -q -d -c "$1" 2>/dev/null | cmp -s - "$2"; }
+# takers PID SIGNAL: how many threads of the process do not block the signal
+takers() {
+    local mask count=0
+    for mask in $(awk '/^SigBlk:/ { print $2 }' /proc/"$1"/task/*/status); do
+        (((16#$mask >> ($(kill -l "$2") - 1) & 1) == 0)) && count=$((count + 1))
+    done
+    echo "$count"
+}
 no_temporary() { ! compgen -G '.pool-zstd-*' >/dev/null; }
 
 seq 1 200000 >numbers
@@ -88,6 +96,22 @@ printf -v odd_name 'a name\nwith %%s and \xff'
 cp numbers "$odd_name"
 check "an odd name" "$program" -q -- "$odd_name"
 check "round trip of an odd name" same "$odd_name.zst" numbers
+printf bracketed >'[numbers,noise]'
+check "a name in brackets is no list" "$program" -q '[numbers,noise]'
+check "round trip of a name in brackets" same '[numbers,noise].zst' '[numbers,noise]'
+rm -f asked.zst
+cp numbers asked
+echo old >asked.zst
+printf 'y\n' | timeout 60 script -qec "'$program' asked" /dev/null >/dev/null
+check "an overwrite that the user grants" same asked.zst asked
+# A standard descriptor that is closed or full must not end the program, nor be taken by a file.
+check "stderr on a full device" bash -c "'$program' -f numbers 2>/dev/full"
+check "round trip with stderr on a full device" same numbers.zst numbers
+check "stderr that was closed" bash -c "'$program' -f -o closed.zst numbers noise 2>&-"
+check "round trip with stderr closed" same closed.zst both
+for redirection in '2>/dev/full' '2>&-'; do
+    check "an error with $redirection" bash -c "'$program' missing $redirection; test \$? = 1"
+done
 "$program" --stats -f numbers noise >stats.txt
 check "--stats prints a table" grep -q '^All 2 files' stats.txt
 check "--stats prints the pool's statistics" grep -q '^MemoryPool Stats:' stats.txt
@@ -114,6 +138,15 @@ check "-f overwrites" "$program" -q -f numbers
 check "round trip after -f" same numbers.zst numbers
 refused "input and output at once" "input and output at once" -f -o numbers numbers
 check "the input survives" test "$(head -n 1 numbers)" = 1
+cp noise later_input
+refused "the shared output is a later input" "input and output at once" -f -o later_input numbers later_input
+check "the later input survives" cmp -s noise later_input
+mkdir first second
+cp numbers first/twin
+cp noise second/twin
+refused "the same name twice for one folder" "second/twin: not compressed, since out/twin.zst" \
+    -f --output-dir-flat out first/twin second/twin
+check "the first of them is kept" same out/twin.zst numbers
 refused "a full device" "/dev/full: writing failed: No space left" -q -o /dev/full numbers
 check "stdout on a full device" bash -c "! '$program' -c numbers >/dev/full 2>full.txt && grep -q 'No space left' full.txt"
 check "stdout that was closed" bash -c "! '$program' -c noise 2>closed.txt | head -c 1 >/dev/null; test \${PIPESTATUS[0]} != 139"
@@ -154,6 +187,8 @@ for signal in INT TERM HUP; do
         sleep 0.05
     done
     check "SIG$signal: a temporary file was there" compgen -G '.pool-zstd-*' >/dev/null
+    # Only the thread that opens outputs takes the signal, so none comes between a file's making and its being known.
+    check "SIG$signal: one thread takes it" test "$(takers "$pid" "$signal")" = 1
     kill -$signal "$pid"
     wait "$pid" 2>/dev/null
     check "SIG$signal: ends by the signal" test $? = $((128 + $(kill -l $signal)))

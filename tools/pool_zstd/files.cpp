@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "files.hpp"
 
+#include "message.hpp"
+
 #include <fmt/format.h>
 
 #include <cerrno>
@@ -17,10 +19,16 @@ std::string base_name(const std::string& path) {
     return slash == std::string::npos ? path : path.substr(slash + 1);
 }
 
+bool is_same_file(const std::string& name, const struct stat& status) {
+    struct stat existing {};
+    return S_ISREG(status.st_mode) && ::stat(name.c_str(), &existing) == 0 && existing.st_dev == status.st_dev &&
+           existing.st_ino == status.st_ino;
+}
+
 /// Whether the output may be replaced: asked of the user where there is one to ask.
 bool may_replace(const std::string& output) {
     if (isatty(STDIN_FILENO) == 0 || isatty(STDERR_FILENO) == 0) return false;
-    fmt::print(stderr, "pool-zstd: {} already exists; overwrite (y/n)? ", output);
+    say("pool-zstd: {} already exists; overwrite (y/n)? ", output);
     std::fflush(stderr);
     std::string answer;
     for (int c = std::getchar(); c != '\n' && c != EOF; c = std::getchar())
@@ -78,20 +86,27 @@ InputFile::InputFile(const std::string& file_name, const Options& options) : nam
                   : options.output_folder ? *options.output_folder + "/" + base_name(name) + ".zst"
                                           : name + ".zst";
     if (output_name == "-") return;
-    struct stat existing {};
-    if (::stat(output_name.c_str(), &existing) == 0 && existing.st_dev == status.st_dev &&
-        existing.st_ino == status.st_ino && S_ISREG(status.st_mode))
-        throw Error(fmt::format("{}: is input and output at once", shown_name()));
-    if (!options.output) check_output(output_name, options);
+    if (is_same_file(output_name, status)) throw Error(fmt::format("{}: is input and output at once", shown_name()));
+    overwrite = options.output ? options.overwrite : check_output(output_name, options);
 }
 
-void check_output(const std::string& name, const Options& options) {
+void check_shared_output(const Options& options) {
+    for (const std::string& input : options.inputs) {
+        struct stat status {};
+        const bool known = input == "-" ? ::fstat(STDIN_FILENO, &status) == 0 : ::stat(input.c_str(), &status) == 0;
+        if (known && *options.output != "-" && is_same_file(*options.output, status))
+            throw Error(fmt::format("{}: is input and output at once", *options.output));
+    }
+}
+
+Overwrite check_output(const std::string& name, const Options& options) {
     struct stat existing {};
-    if (name == "-" || ::stat(name.c_str(), &existing) != 0) return;
+    if (name == "-" || ::stat(name.c_str(), &existing) != 0) return options.overwrite;
     if (S_ISDIR(existing.st_mode)) throw Error(fmt::format("{}: the output is a folder", name));
     // Devices and pipes are written to, never replaced.
-    if (S_ISREG(existing.st_mode) && options.overwrite == Overwrite::refuse && !may_replace(name))
-        throw Error(fmt::format("{}: already exists; not overwritten without -f", name));
+    if (!S_ISREG(existing.st_mode) || options.overwrite == Overwrite::force) return options.overwrite;
+    if (!may_replace(name)) throw Error(fmt::format("{}: already exists; not overwritten without -f", name));
+    return Overwrite::force;
 }
 
 std::size_t InputFile::read(unsigned char* to, std::size_t bytes) {

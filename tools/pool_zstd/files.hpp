@@ -62,14 +62,20 @@ struct InputFile {
     std::string name;
     /// "-" for stdout.
     std::string output_name;
+    /// Forced by -f or by the user, who was asked.
+    Overwrite overwrite = Overwrite::refuse;
     Descriptor descriptor;
     struct stat status {};
     FileFigures figures;
     bool failed = false;
 };
 
-/// Throws Error unless the output may be written: it does not exist, is no regular file, or may be replaced.
-void check_output(const std::string& name, const Options& options);
+/// Throws Error when the output that all inputs share (-o) is one of them: completing it would destroy that one.
+void check_shared_output(const Options& options);
+
+/// Throws Error unless the output may be written: it does not exist, is no regular file, or may be replaced. Returns
+/// whether a file that is there when the output is complete gives way.
+Overwrite check_output(const std::string& name, const Options& options);
 
 /// `Error` with errno's text: "FILE: what: No such file or directory".
 Error file_error(const std::string& name, const std::string& what);

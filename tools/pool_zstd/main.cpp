@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // pool-zstd: compresses files into the zstd format with memory that the kernels take from the pool.
+#include "message.hpp"
 #include "output.hpp"
 #include "pipeline.hpp"
 #include "report.hpp"
@@ -9,9 +10,12 @@
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <fcntl.h>
 #include <limits>
 #include <memory>
 #include <sstream>
+#include <unistd.h>
+#include <utility>
 
 namespace pool_zstd {
 namespace {
@@ -30,13 +34,30 @@ std::optional<std::uint64_t> total_bytes(const Options& options) {
     return total;
 }
 
-int compress(const Options& options) {
+/// A standard descriptor that was closed would be given to the next file that is opened, and messages or figures would
+/// go into it. This one answers reads and writes with the error that a closed one gives.
+void hold_standard_descriptors() {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+        if (::fcntl(fd, F_GETFD) == -1 && ::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            throw file_error("/dev/null", "cannot be opened");
+    }
+}
+
+cuda_zstd::MemoryPoolManager& make_manager() {
+    const SignalsHeld held; // the host backend makes threads
+    cuda_zstd::MemoryPoolManager& manager = cuda_zstd::MemoryPoolManager::get_instance();
+    manager.backend();
+    return manager;
+}
+
+int compress(Options options) {
     const auto begin = std::chrono::steady_clock::now();
     if (options.output) {
-        check_output(*options.output, options);
+        check_shared_output(options);
+        options.overwrite = check_output(*options.output, options);
         if (options.inputs.size() > 1 && options.verbosity == Verbosity::normal)
-            fmt::print(stderr, "pool-zstd: all files are concatenated into {}: their names are not kept\n",
-                       options.writes_to_stdout() ? "stdout" : options.output->c_str());
+            say("pool-zstd: all files are concatenated into {}: their names are not kept\n",
+                options.writes_to_stdout() ? "stdout" : options.output->c_str());
     }
     if (options.output_folder) {
         struct stat folder {};
@@ -47,7 +68,7 @@ int compress(const Options& options) {
     }
     const std::optional<std::uint64_t> expected = total_bytes(options);
     Report report(options, expected.value_or(0));
-    cuda_zstd::MemoryPoolManager& manager = cuda_zstd::MemoryPoolManager::get_instance();
+    cuda_zstd::MemoryPoolManager& manager = make_manager();
     cuda_zstd::Backend& backend = manager.backend();
     RunFigures run;
     {
@@ -83,12 +104,13 @@ int compress(const Options& options) {
 
 int main(int argc, char** argv) {
     try {
-        const auto options = pool_zstd::parse_command_line(argc, argv);
+        pool_zstd::hold_standard_descriptors();
+        auto options = pool_zstd::parse_command_line(argc, argv);
         if (!options) return 0;
         pool_zstd::install_signal_handlers();
-        return pool_zstd::compress(*options);
+        return pool_zstd::compress(std::move(*options));
     } catch (const std::exception& error) {
-        fmt::print(stderr, "pool-zstd: {}\n", error.what());
+        pool_zstd::say("pool-zstd: {}\n", error.what());
         return 1;
     }
 }

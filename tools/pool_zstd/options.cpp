@@ -12,6 +12,7 @@
 #include <charconv>
 #include <limits>
 #include <unistd.h>
+#include <utility>
 
 namespace pool_zstd {
 namespace {
@@ -64,6 +65,24 @@ void check_outputs(Options& options) {
     }
     if (options.writes_to_stdout() && isatty(STDOUT_FILENO) != 0 && options.overwrite == Overwrite::refuse)
         throw Error("stdout is a terminal: compressed data is not written to it without -f");
+}
+
+/// CLI11 takes an argument such as [a,b] for a list of two. This character in front hides the bracket.
+constexpr char bracket_mark = '\x01';
+
+/// The arguments as CLI11 wants them, the last one first.
+std::vector<std::string> marked_arguments(int argc, char** argv) {
+    std::vector<std::string> arguments;
+    for (int i = argc - 1; i > 0; --i) {
+        std::string argument = argv[i];
+        if (argument.starts_with('[') || argument.starts_with(bracket_mark)) argument.insert(0, 1, bracket_mark);
+        arguments.push_back(std::move(argument));
+    }
+    return arguments;
+}
+
+void unmark(std::string& argument) {
+    if (argument.starts_with(bracket_mark)) argument.erase(0, 1);
 }
 
 } // namespace
@@ -141,7 +160,7 @@ std::optional<Options> parse_command_line(int argc, char** argv) {
         "Figures go to stdout, or to stderr where stdout carries compressed data. CUDA_ZSTD_POOL_BACKEND=cuda|host\n"
         "chooses where to run. Ends with 0 when every file was compressed, else with 1.");
     try {
-        app.parse(argc, argv);
+        app.parse(marked_arguments(argc, argv));
     } catch (const CLI::ParseError& error) {
         if (error.get_exit_code() == 0) {
             app.exit(error);
@@ -149,6 +168,10 @@ std::optional<Options> parse_command_line(int argc, char** argv) {
         }
         throw Error(fmt::format("{}; `pool-zstd --help` lists the options", error.what()));
     }
+    for (std::string* const text : {&output, &folder, &chunk_text, &pool_text, &wave_text})
+        unmark(*text);
+    for (std::string& input : options.inputs)
+        unmark(input);
     if (version) {
         fmt::print("{}\n", version_text());
         return std::nullopt;

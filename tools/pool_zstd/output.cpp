@@ -33,6 +33,13 @@ std::string folder_of(const std::string& path) {
 
 } // namespace
 
+SignalsHeld::SignalsHeld() {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+}
+SignalsHeld::~SignalsHeld() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
 void install_signal_handlers() {
     process_umask = ::umask(022);
     ::umask(process_umask);
@@ -67,22 +74,14 @@ Output::Output(const std::string& name, Overwrite overwrite) : name_(name), over
         throw file_error(name_, "cannot be created");
     }
     // No signal may come between the file's making and its being known.
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    const SignalsHeld held;
     descriptor_ = Descriptor(::mkostemp(temporary_name_.data(), O_CLOEXEC));
-    const int code = errno;
-    if (descriptor_.get() >= 0) {
-        std::memcpy(live_temporary, temporary_name_.c_str(), temporary_name_.size() + 1);
-        has_live_temporary.store(true);
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (descriptor_.get() < 0) {
         temporary_name_.clear();
-        errno = code;
         throw file_error(name_, "cannot be created");
     }
+    std::memcpy(live_temporary, temporary_name_.c_str(), temporary_name_.size() + 1);
+    has_live_temporary.store(true);
 }
 
 Output::~Output() {

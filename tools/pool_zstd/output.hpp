@@ -6,6 +6,7 @@
 
 #include "files.hpp"
 
+#include <csignal>
 #include <cstddef>
 #include <string>
 #include <sys/stat.h>
@@ -34,7 +35,21 @@ private:
     Overwrite overwrite_;
 };
 
-/// Makes the signals that end a program remove the temporary file first. To be called before threads are made.
+/// While it lives, the signals that end a program do not come in this thread, nor ever in threads that this one makes
+/// meanwhile: they wait for a thread that takes them.
+class SignalsHeld {
+public:
+    SignalsHeld();
+    ~SignalsHeld();
+    SignalsHeld(const SignalsHeld&) = delete;
+    SignalsHeld& operator=(const SignalsHeld&) = delete;
+
+private:
+    sigset_t before_;
+};
+
+/// Makes the signals that end a program remove the temporary file first. Only the thread that opens outputs may take
+/// them: others are to be made under SignalsHeld.
 void install_signal_handlers();
 
 } // namespace pool_zstd

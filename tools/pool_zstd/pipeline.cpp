@@ -84,6 +84,10 @@ void Pipeline::add(const std::string& name) {
     std::shared_ptr<InputFile> file;
     try {
         file = std::make_shared<InputFile>(name, options_);
+        // In one folder files of the same name would replace each other.
+        if (options_.output_folder && !output_names_.insert(file->output_name).second)
+            throw Error(fmt::format("{}: not compressed, since {} is already the output of another file", name,
+                                    file->output_name));
     } catch (const Error& error) {
         ++failed_files_;
         listener_.on_error(error.what());
@@ -171,7 +175,7 @@ void Pipeline::write_part(Wave& wave, const WavePart& part) {
 
     const auto frames = wave.frames(part);
     figures.output_bytes += frames.size();
-    if (output_ == nullptr) output_ = std::make_unique<Output>(file.output_name, options_.overwrite);
+    if (output_ == nullptr) output_ = std::make_unique<Output>(file.output_name, file.overwrite);
     output_->write(frames.data(), frames.size());
     if (part.position != WavePart::Position::last) return;
     if (!options_.output) {

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 namespace pool_zstd {
@@ -66,6 +67,7 @@ private:
     std::deque<Wave*> in_flight_;
     Wave* filling_ = nullptr;
     std::unique_ptr<Output> output_;
+    std::unordered_set<std::string> output_names_;
     std::uint64_t done_bytes_ = 0;
     std::size_t failed_files_ = 0;
     double kernel_ms_ = 0;

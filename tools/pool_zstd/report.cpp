@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "report.hpp"
 
+#include "message.hpp"
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -73,10 +75,10 @@ void Report::progress(std::uint64_t done_bytes) {
         constexpr std::uint64_t width = 30;
         const std::uint64_t done = std::min(done_bytes, expected_bytes_);
         const auto filled = static_cast<std::size_t>(width * done / expected_bytes_);
-        fmt::print(stderr, "\r[{:<{}}] {:3}%  {}  {:.0f} MB/s\x1b[K", std::string(filled, '#'), width,
-                   100 * done / expected_bytes_, human_bytes(done_bytes), rate);
+        say("\r[{:<{}}] {:3}%  {}  {:.0f} MB/s\x1b[K", std::string(filled, '#'), width, 100 * done / expected_bytes_,
+            human_bytes(done_bytes), rate);
     } else {
-        fmt::print(stderr, "\r{}  {:.0f} MB/s\x1b[K", human_bytes(done_bytes), rate);
+        say("\r{}  {:.0f} MB/s\x1b[K", human_bytes(done_bytes), rate);
     }
     std::fflush(stderr);
     bar_is_drawn_ = true;
@@ -84,7 +86,7 @@ void Report::progress(std::uint64_t done_bytes) {
 
 void Report::clear_bar() {
     if (!bar_is_drawn_) return;
-    fmt::print(stderr, "\r\x1b[K");
+    say("\r\x1b[K");
     bar_is_drawn_ = false;
 }
 
@@ -99,16 +101,16 @@ void Report::file(const InputFile& file) {
     const double percent = figures.input_bytes == 0 ? 100.0
                                                     : 100.0 * static_cast<double>(figures.output_bytes) /
                                                           static_cast<double>(figures.input_bytes);
-    fmt::print(stderr, "{:<20} :{:6.2f}%   ({} => {}, {})\n", file.shown_name(), percent,
-               human_bytes(figures.input_bytes), human_bytes(figures.output_bytes), file.output_name);
+    say("{:<20} :{:6.2f}%   ({} => {}, {})\n", file.shown_name(), percent, human_bytes(figures.input_bytes),
+        human_bytes(figures.output_bytes), file.output_name);
     if (figures.no_memory_chunks != 0)
-        fmt::print(stderr, "pool-zstd: {}: {} of {} chunks stored uncompressed, since the pool was full; see --pool\n",
-                   file.shown_name(), figures.no_memory_chunks, figures.chunk_count);
+        say("pool-zstd: {}: {} of {} chunks stored uncompressed, since the pool was full; see --pool\n",
+            file.shown_name(), figures.no_memory_chunks, figures.chunk_count);
 }
 
 void Report::error(const std::string& message) {
     clear_bar();
-    fmt::print(stderr, "pool-zstd: {}\n", message);
+    say("pool-zstd: {}\n", message);
 }
 
 std::string Report::table(const RunFigures& run) const {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "wave.hpp"
 
+#include "message.hpp"
+
 #include "cuda_zstd/host/trace.hpp"
 
 #include <algorithm>
@@ -46,7 +48,13 @@ Wave::~Wave() {
     scan_scratch_ = cuda_zstd::PooledBuffer();
     backend_.destroy_event(begin_);
     backend_.destroy_event(end_);
-    backend_.destroy_stream(stream_);
+    try {
+        // Waits for the wave's work, which uses the buffers.
+        backend_.destroy_stream(stream_);
+    } catch (const std::exception& error) {
+        // An error of that work; a destructor cannot throw it, and who waits for the wave is told of it.
+        say("pool-zstd: {}\n", error.what());
+    }
 }
 
 unsigned char* Wave::tail() const { return input_.host->data() + input_padding_bytes + used_bytes_; }
