@@ -55,13 +55,14 @@ cuda_zstd::HeapReport Pipeline::pool_report() { return pool_.statistics(cudaStre
 
 Wave& Pipeline::filling() {
     if (filling_ != nullptr) return *filling_;
-    if (idle_.empty() && waves_.size() < most_waves) {
+    if (idle_.empty() && waves_.size() < wave_limit_) {
         try {
             waves_.push_back(
                 std::make_unique<Wave>(backend_, manager_, wave_bytes_, options_.chunk_bytes, options_.checksum));
             idle_.push_back(waves_.back().get());
         } catch (const cuda_zstd::out_of_memory& error) {
             // Fewer waves are slower, not wrong.
+            wave_limit_ = waves_.size();
             if (waves_.empty())
                 throw Error(fmt::format("no memory for a wave of {}: {}", human_bytes(wave_bytes_), error.what()));
         }

@@ -63,6 +63,8 @@ private:
     std::size_t wave_bytes_;
     cuda_zstd::DevicePool pool_;
     std::vector<std::unique_ptr<Wave>> waves_;
+    /// Fewer than `most_waves` when there was no memory for one more.
+    std::size_t wave_limit_ = most_waves;
     std::deque<Wave*> idle_;
     std::deque<Wave*> in_flight_;
     Wave* filling_ = nullptr;

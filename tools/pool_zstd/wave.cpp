@@ -23,36 +23,44 @@ constexpr std::uint32_t spare_chunks = 1024;
 
 } // namespace
 
+Wave::Timeline::Timeline(cuda_zstd::Backend& of_backend)
+    : backend(of_backend), stream(backend.create_stream()), begin(backend.create_event()), end(backend.create_event()) {
+}
+
+Wave::Timeline::~Timeline() {
+    backend.destroy_event(begin);
+    backend.destroy_event(end);
+    try {
+        backend.destroy_stream(stream);
+    } catch (const std::exception& error) {
+        say("pool-zstd: {}\n", error.what());
+    }
+}
+
 Wave::Mirrored::Mirrored(Wave& wave, std::size_t bytes) : host(std::make_unique<PinnedBuffer>(wave.backend_, bytes)) {
     if (wave.backend_.kind() == cuda_zstd::BackendKind::cuda)
-        device = cuda_zstd::PooledBuffer(wave.manager_, bytes, wave.stream_);
+        device = cuda_zstd::PooledBuffer(wave.manager_, bytes, wave.timeline_.stream);
 }
 
 Wave::Wave(cuda_zstd::Backend& backend, cuda_zstd::MemoryPoolManager& manager, std::size_t capacity_bytes,
            std::uint32_t chunk_bytes, Checksum checksum)
     : backend_(backend), manager_(manager), capacity_bytes_(capacity_bytes), chunk_bytes_(chunk_bytes),
       most_chunks_(static_cast<std::uint32_t>(capacity_bytes / chunk_bytes) + spare_chunks), checksum_(checksum),
-      stream_(backend.create_stream()), begin_(backend.create_event()), end_(backend.create_event()),
+      timeline_(backend),
       input_(*this, capacity_bytes + most_chunks_ * chunk_alignment_bytes + 2 * input_padding_bytes),
       packed_(*this, cuda_zstd::compression::packed_bound(capacity_bytes, most_chunks_)),
       spans_(*this, most_chunks_ * sizeof(ChunkSpan)), results_(*this, most_chunks_ * sizeof(ChunkResult)),
       offsets_(*this, (most_chunks_ + std::size_t{1}) * sizeof(std::uint64_t)) {
     const std::size_t scratch_bytes = cuda_zstd::compression::gather_scratch_bytes(backend, most_chunks_);
-    if (scratch_bytes != 0) scan_scratch_ = cuda_zstd::PooledBuffer(manager, scratch_bytes, stream_);
+    if (scratch_bytes != 0) scan_scratch_ = cuda_zstd::PooledBuffer(manager, scratch_bytes, timeline_.stream);
 }
 
 Wave::~Wave() {
-    // The buffers go back on the wave's own stream, so they do it before the stream is destroyed.
-    for (Mirrored* const buffer : {&input_, &packed_, &spans_, &results_, &offsets_})
-        buffer->device = cuda_zstd::PooledBuffer();
-    scan_scratch_ = cuda_zstd::PooledBuffer();
-    backend_.destroy_event(begin_);
-    backend_.destroy_event(end_);
     try {
-        // Waits for the wave's work, which uses the buffers.
-        backend_.destroy_stream(stream_);
+        // The work uses the buffers.
+        backend_.synchronize(timeline_.stream);
     } catch (const std::exception& error) {
-        // An error of that work; a destructor cannot throw it, and who waits for the wave is told of it.
+        // An error of that work; a destructor cannot throw it.
         say("pool-zstd: {}\n", error.what());
     }
 }
@@ -82,10 +90,12 @@ void Wave::add(const std::shared_ptr<InputFile>& file, std::uint64_t bytes, Wave
 }
 
 void Wave::copy_in(const Mirrored& buffer, std::size_t bytes) {
-    if (buffer.device && bytes != 0) backend_.copy_async(buffer.device.data(), buffer.host->data(), bytes, stream_);
+    if (buffer.device && bytes != 0)
+        backend_.copy_async(buffer.device.data(), buffer.host->data(), bytes, timeline_.stream);
 }
 void Wave::copy_out(const Mirrored& buffer, std::size_t bytes) {
-    if (buffer.device && bytes != 0) backend_.copy_async(buffer.host->data(), buffer.device.data(), bytes, stream_);
+    if (buffer.device && bytes != 0)
+        backend_.copy_async(buffer.host->data(), buffer.device.data(), bytes, timeline_.stream);
 }
 
 void Wave::submit(const cuda_zstd::DevicePool& pool) {
@@ -93,7 +103,8 @@ void Wave::submit(const cuda_zstd::DevicePool& pool) {
     const cuda_zstd::TraceRange range(name, input_bytes_);
     copy_in(input_, used_bytes_ + 2 * input_padding_bytes);
     copy_in(spans_, chunk_count_ * sizeof(ChunkSpan));
-    if (chunk_count_ != 0) backend_.fill_async(results_.kernel_side(), 0, chunk_count_ * sizeof(ChunkResult), stream_);
+    if (chunk_count_ != 0)
+        backend_.fill_async(results_.kernel_side(), 0, chunk_count_ * sizeof(ChunkResult), timeline_.stream);
     CompressArgs args;
     args.input = input_.kernel_side() + input_padding_bytes;
     args.chunks = reinterpret_cast<const ChunkSpan*>(spans_.kernel_side());
@@ -105,10 +116,10 @@ void Wave::submit(const cuda_zstd::DevicePool& pool) {
     gather.packed = packed_.kernel_side();
     gather.scratch = scan_scratch_.data();
     gather.scratch_bytes = scan_scratch_.size_bytes();
-    backend_.record(begin_, stream_);
-    cuda_zstd::compression::launch_compress(backend_, stream_, pool, args);
-    cuda_zstd::compression::launch_gather(backend_, stream_, pool, args, gather);
-    backend_.record(end_, stream_);
+    backend_.record(timeline_.begin, timeline_.stream);
+    cuda_zstd::compression::launch_compress(backend_, timeline_.stream, pool, args);
+    cuda_zstd::compression::launch_gather(backend_, timeline_.stream, pool, args, gather);
+    backend_.record(timeline_.end, timeline_.stream);
     copy_out(offsets_, (chunk_count_ + std::size_t{1}) * sizeof(std::uint64_t));
     copy_out(results_, chunk_count_ * sizeof(ChunkResult));
 }
@@ -116,11 +127,11 @@ void Wave::submit(const cuda_zstd::DevicePool& pool) {
 void Wave::collect() {
     static const cuda_zstd::TraceName name("pool-zstd collect", cuda_zstd::TraceCategory::wave);
     const cuda_zstd::TraceRange range(name, input_bytes_);
-    backend_.synchronize(stream_);
-    kernel_ms_ = static_cast<double>(backend_.elapsed_ms(begin_, end_));
+    backend_.synchronize(timeline_.stream);
+    kernel_ms_ = static_cast<double>(backend_.elapsed_ms(timeline_.begin, timeline_.end));
     // Only now is it known how many bytes there are.
     copy_out(packed_, reinterpret_cast<const std::uint64_t*>(offsets_.host->data())[chunk_count_]);
-    backend_.synchronize(stream_);
+    backend_.synchronize(timeline_.stream);
 }
 
 std::span<const unsigned char> Wave::frames(const WavePart& part) const {

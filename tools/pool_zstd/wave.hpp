@@ -67,7 +67,7 @@ public:
     /// Starts the wave's work on its stream.
     void submit(const cuda_zstd::DevicePool& pool);
     /// Compacts the pool in the order of the wave's stream.
-    void compact(cuda_zstd::DevicePool& pool) { pool.compact(stream_); }
+    void compact(cuda_zstd::DevicePool& pool) { pool.compact(timeline_.stream); }
     /// Waits for the work. Afterwards the frames can be read.
     void collect();
     /// Milliseconds of the kernels of the wave that was collected.
@@ -85,6 +85,17 @@ private:
     using ChunkSpan = cuda_zstd::compression::ChunkSpan;
     using ChunkResult = cuda_zstd::compression::ChunkResult;
 
+    /// The wave's stream and the events around its kernels.
+    struct Timeline {
+        explicit Timeline(cuda_zstd::Backend& of_backend);
+        ~Timeline();
+        Timeline(const Timeline&) = delete;
+        Timeline& operator=(const Timeline&) = delete;
+        cuda_zstd::Backend& backend;
+        cudaStream_t stream;
+        cuda_zstd::BackendEvent begin;
+        cuda_zstd::BackendEvent end;
+    };
     /// A buffer that the host fills or reads, and the kernels' counterpart of it.
     struct Mirrored {
         Mirrored(Wave& wave, std::size_t bytes);
@@ -101,9 +112,8 @@ private:
     std::uint32_t chunk_bytes_;
     std::uint32_t most_chunks_;
     Checksum checksum_;
-    cudaStream_t stream_;
-    cuda_zstd::BackendEvent begin_;
-    cuda_zstd::BackendEvent end_;
+    /// Before the buffers, which are given back on its stream.
+    Timeline timeline_;
     Mirrored input_;
     Mirrored packed_;
     Mirrored spans_;
