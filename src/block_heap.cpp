@@ -165,7 +165,7 @@ Taken BlockHeap::carve(Block& block, std::byte* from, std::size_t bytes) {
     }
     middle->state = Block::State::live;
     middle->timestamp = now_ns();
-    Taken taken{middle, std::move(middle->dependencies)};
+    Taken taken{middle, std::move(middle->dependencies), Origin::own};
     middle->dependencies.clear();
     return taken;
 }

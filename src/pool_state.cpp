@@ -98,7 +98,7 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take(std::size_t bytes
     BlockPool& pool = kind == PoolKind::large || kind == PoolKind::device ? static_cast<BlockPool&>(large_) : medium_;
     Taken taken = pool.take(rounded_bytes, alignment, stream.id, effort);
     if (!taken) return {};
-    return {taken.block->ptr, taken.block->bytes, nullptr, taken.block, std::move(taken.dependencies), Origin::own};
+    return {taken.block->ptr, taken.block->bytes, nullptr, taken.block, std::move(taken.dependencies), taken.origin};
 }
 
 /// Cached memory first; then growth and waiting in the policy's order; then, when all memory is in use, what pending

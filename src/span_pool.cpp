@@ -29,7 +29,11 @@ Taken SpanPool::take(std::size_t bytes, std::size_t alignment, std::uint64_t str
         const std::size_t span_bytes = next_span_bytes();
         Taken memory;
         if (bytes + alignment <= span_bytes) memory = parent_.take(span_bytes, granule_bytes, stream_id, effort);
-        if (!memory) return parent_.take(bytes, alignment, stream_id, effort);
+        if (!memory) {
+            memory = parent_.take(bytes, alignment, stream_id, effort);
+            memory.origin = Origin::larger_pool;
+            return memory;
+        }
         auto owned = std::make_unique<Span>();
         Span& span = *owned;
         span.pool = this;
@@ -43,6 +47,7 @@ Taken SpanPool::take(std::size_t bytes, std::size_t alignment, std::uint64_t str
         ++empty_spans_;
         taken = heap_.carve(
             all, reinterpret_cast<std::byte*>(round_up(reinterpret_cast<std::uintptr_t>(all.ptr), alignment)), bytes);
+        taken.origin = Origin::larger_pool;
     }
     auto& span = static_cast<Span&>(*taken.block->region);
     if (span.live_blocks++ == 0) --empty_spans_;

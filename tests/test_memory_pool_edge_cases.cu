@@ -172,6 +172,21 @@ TEST(EdgeCases, EachSizeGoesToItsPool) {
         EXPECT_EQ(live(kind), 0u);
 }
 
+/// Each pool's first block needs the next larger one, whether or not that has the memory mapped already.
+TEST(EdgeCases, AHitNeedsNoLargerPool) {
+    PoolOptions options = limited(64 * MiB);
+    options.initial_bytes = 32 * MiB;
+    MemoryPoolManager pool(options);
+    for (const std::size_t bytes : {std::size_t{200000}, std::size_t{1000}}) {
+        const auto kind = static_cast<std::size_t>(bytes < 65536 ? PoolKind::small : PoolKind::medium);
+        pool.deallocate(pool.allocate(bytes));
+        EXPECT_EQ(pool.statistics().pools[kind].hits, 0u) << bytes << " bytes";
+        pool.deallocate(pool.allocate(bytes));
+        EXPECT_EQ(pool.statistics().pools[kind].hits, 1u) << bytes << " bytes";
+        EXPECT_EQ(pool.statistics().pools[kind].allocations, 2u);
+    }
+}
+
 /// When the memory is at an end, what the pools keep for later must be found before a request is refused.
 TEST(EdgeCases, NoPoolHoldsBackMemoryThatAnotherNeeds) {
     for (const Strategy strategy : {Strategy::best_fit, Strategy::first_fit, Strategy::segregated}) {

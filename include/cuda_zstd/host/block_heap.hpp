@@ -37,10 +37,14 @@ struct Home {
     AgeList by_age;
 };
 
+/// Whether the pool that was asked had the block itself.
+enum class Origin : std::uint8_t { own, larger_pool, source };
+
 /// A block that is taken, and what must be waited for before it is used.
 struct Taken {
     Block* block = nullptr;
     Dependencies dependencies;
+    Origin origin = Origin::own;
     explicit operator bool() const noexcept { return block != nullptr; }
 };
 

@@ -25,9 +25,6 @@ enum class Effort : std::uint8_t {
 constexpr bool may_grow(Effort effort) noexcept { return effort == Effort::grow || effort == Effort::all; }
 constexpr bool may_wait(Effort effort) noexcept { return effort == Effort::wait || effort == Effort::all; }
 
-/// Whether the pool that was asked had the block itself.
-enum class Origin : std::uint8_t { own, larger_pool, source };
-
 class BlockPool {
 public:
     virtual ~BlockPool() = default;
