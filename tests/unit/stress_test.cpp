@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <random>
 #include <sstream>
@@ -158,6 +159,31 @@ TEST_P(StressTest, ResetAmongAllocations) {
     EXPECT_EQ(PoolInspector::check(pool), "");
     pool.trim();
     EXPECT_EQ(pool.get_pool_size(), 0u);
+}
+
+/// More threads than the turnstile has gates: they must not keep a reset out.
+TEST(Turnstile, ResetIsNotStarved) {
+    PoolOptions options;
+    options.backend = BackendKind::host;
+    options.max_bytes = 96 * MiB;
+    options.diagnostics = nullptr;
+    MemoryPoolManager pool(options);
+    std::atomic<bool> stop{false};
+    std::vector<std::thread> threads;
+    for (unsigned t = 0; t < 40; ++t)
+        threads.emplace_back([&] {
+            while (!stop.load())
+                (void)pool.statistics();
+        });
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < 10; ++i)
+        pool.reset();
+    const auto took = std::chrono::steady_clock::now() - begin;
+    stop.store(true);
+    for (std::thread& thread : threads)
+        thread.join();
+    EXPECT_LT(took, std::chrono::seconds(5));
 }
 
 INSTANTIATE_TEST_SUITE_P(Strategies, StressTest,
