@@ -22,8 +22,9 @@ int main(int argc, char** argv) {
         LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
     }
     if (argc > 1) return 0;
+    constexpr unsigned input_count = 100'000;
     cuda_zstd::sim::Random random(1);
-    for (unsigned input = 0; input < 20'000; ++input) {
+    for (unsigned input = 0; input < input_count; ++input) {
         std::vector<std::uint8_t> bytes(random.below(2000));
         // Bytes that mostly repeat: long stretches of one lane, then a switch.
         std::uint8_t byte = 0;
@@ -34,6 +35,6 @@ int main(int argc, char** argv) {
         }
         LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
     }
-    std::puts("20000 inputs");
+    std::printf("%u inputs\n", input_count);
     return 0;
 }

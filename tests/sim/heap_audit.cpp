@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The heap's metadata at rest, checked against the blocks that are known to be live.
-#include "heap_scenario.hpp"
+#include "cuda_zstd/env/solo_env.hpp"
+#include "cuda_zstd/heap/heap.hpp"
+#include "ledger.hpp"
 
-#include <algorithm>
+#include <vector>
 
 namespace cuda_zstd::test {
 

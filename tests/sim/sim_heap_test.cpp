@@ -44,7 +44,7 @@ std::uint64_t first_report(std::uint64_t limit, std::string& message, Scenario s
     Env::target_end = begin + bytes;
     HeapProgram<Env> program(scenario, arena);
     for (std::uint64_t seed = 1; seed <= limit; ++seed) {
-        const sim::Outcome outcome = program.run(seed, seed % 2 == 0 ? sim::Policy::random : sim::Policy::pct);
+        const sim::Outcome outcome = program.run({seed, seed % 2 == 0 ? sim::Policy::random : sim::Policy::pct});
         if (outcome) continue;
         message = outcome.message;
         return seed;
@@ -82,7 +82,7 @@ TEST(SimHeap, ASeedReplaysToTheSameTrace) {
     TinyArena arena;
     const auto run = [&](std::uint64_t seed, std::string& trace) {
         HeapProgram<sim_env<2>> program(small_scenario(), arena);
-        const sim::Outcome outcome = program.run(seed, sim::Policy::random, sim::Simulation::Tracing::on);
+        const sim::Outcome outcome = program.run({seed, sim::Policy::random}, sim::Simulation::Tracing::on);
         EXPECT_TRUE(outcome) << outcome.message;
         trace = program.trace();
         return outcome.digest;

@@ -59,7 +59,9 @@ public:
     CellNames& names() noexcept { return names_; }
     const Shape& shape() const noexcept { return shape_; }
     /// The trace of the last run with tracing on.
-    std::string trace() const { return format_trace(events_, names_, shape_.warp_lanes); }
+    std::string trace(TraceOrder order = TraceOrder::by_time) const {
+        return format_trace(events_, names_, shape_.warp_lanes, order);
+    }
 
     // For environments and lane bodies, inside a run.
 

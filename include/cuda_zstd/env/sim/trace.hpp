@@ -5,6 +5,7 @@
 
 #include "cuda_zstd/env/environment.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -111,8 +112,15 @@ inline std::string format_site(Site site) {
     return std::string(slash != nullptr ? slash + 1 : site.file) + ":" + std::to_string(site.line);
 }
 
+/// As it happened, or all of one lane after all of another.
+enum class TraceOrder : std::uint8_t { by_time, by_lane };
+
 /// The trace as text, one event a line: `warp.lane #step operation cell old -> new (file:line)`.
-inline std::string format_trace(const std::vector<Event>& events, const CellNames& names, unsigned warp_lanes) {
+inline std::string format_trace(std::vector<Event> events, const CellNames& names, unsigned warp_lanes,
+                                TraceOrder order = TraceOrder::by_time) {
+    if (order == TraceOrder::by_lane)
+        std::stable_sort(events.begin(), events.end(),
+                         [](const Event& a, const Event& b) { return a.thread < b.thread; });
     std::string text;
     std::vector<const void*> unnamed;
     char buffer[160];
