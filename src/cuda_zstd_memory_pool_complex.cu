@@ -4,6 +4,7 @@
 #include "cuda_zstd/host/trace.hpp"
 #include "pool_state.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <ostream>
 #include <string>
@@ -21,12 +22,28 @@ void require_bytes(std::size_t size, const char* call) {
                           "(0): a block has at least one byte; a caller with nothing to store needs none");
 }
 
+void require_alignment(std::size_t alignment) {
+    if (!std::has_single_bit(alignment) || alignment > largest_alignment_bytes)
+        throw usage_error("allocate with an alignment of " + std::to_string(alignment) +
+                          " bytes: expected a power of two up to " + std::to_string(largest_alignment_bytes));
+}
+
 std::string version_text(unsigned version) {
     return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
            std::to_string(version % 100);
 }
 
+/// Runs `body`, watched where somebody watches the pool.
+template <class Body>
+inline auto watched(detail::Observer& observer, const detail::CallDetails& details, Body&& body) {
+    if (observer.watches_calls()) [[unlikely]]
+        return detail::observed(observer, details, body);
+    return body();
+}
+
 } // namespace
+
+using trace::Call;
 
 unsigned library_version() noexcept { return CUDA_ZSTD_POOL_VERSION; }
 
@@ -51,12 +68,12 @@ void* MemoryPoolManager::allocate(std::size_t size, cudaStream_t stream) {
 void* MemoryPoolManager::allocate(std::size_t size, std::size_t alignment, cudaStream_t stream) {
     static const TraceName name("allocate", TraceCategory::allocate);
     const TraceRange range(name, size);
-    require_bytes(size, "allocate");
-    if (!std::has_single_bit(alignment) || alignment > largest_alignment_bytes)
-        throw usage_error("allocate with an alignment of " + std::to_string(alignment) +
-                          " bytes: expected a power of two up to " + std::to_string(largest_alignment_bytes));
-    if (alignment < default_alignment_bytes) alignment = default_alignment_bytes;
-    const auto record = state_->allocate(size, alignment, stream, state_->kind_of(size));
+    const auto record = watched(
+        state_->observer_, {Call::allocate, size, alignment, stream, nullptr, __builtin_return_address(0)}, [&] {
+            require_bytes(size, "allocate");
+            require_alignment(alignment);
+            return state_->allocate(size, std::max(alignment, default_alignment_bytes), stream, state_->kind_of(size));
+        });
     if (record.ptr == nullptr) state_->throw_out_of_memory(size);
     return record.ptr;
 }
@@ -64,20 +81,27 @@ void* MemoryPoolManager::allocate(std::size_t size, std::size_t alignment, cudaS
 void* MemoryPoolManager::try_allocate(std::size_t size, cudaStream_t stream) {
     static const TraceName name("try_allocate", TraceCategory::allocate);
     const TraceRange range(name, size);
-    require_bytes(size, "try_allocate");
-    return state_->allocate(size, default_alignment_bytes, stream, state_->kind_of(size)).ptr;
+    return watched(state_->observer_,
+                   {Call::try_allocate, size, default_alignment_bytes, stream, nullptr, __builtin_return_address(0)},
+                   [&] {
+                       require_bytes(size, "try_allocate");
+                       return state_->allocate(size, default_alignment_bytes, stream, state_->kind_of(size));
+                   })
+        .ptr;
 }
 
 void MemoryPoolManager::deallocate(void* ptr, cudaStream_t stream) {
     static const TraceName name("deallocate", TraceCategory::free);
     const TraceRange range(name);
-    if (ptr != nullptr) state_->deallocate(ptr, stream, detail::LiveTable::Claim::block);
+    if (ptr == nullptr) return;
+    watched(state_->observer_, {.call = Call::deallocate, .stream = stream, .ptr = ptr},
+            [&] { return state_->deallocate(ptr, stream, detail::LiveTable::Claim::block); });
 }
 
 void MemoryPoolManager::reset() {
     static const TraceName name("reset", TraceCategory::trim);
     const TraceRange range(name);
-    state_->reset();
+    watched(state_->observer_, {.call = Call::reset}, [&] { state_->reset(); });
 }
 
 void MemoryPoolManager::trim() { trim(0); }
@@ -85,14 +109,16 @@ void MemoryPoolManager::trim() { trim(0); }
 void MemoryPoolManager::trim(std::size_t keep_bytes) {
     static const TraceName name("trim", TraceCategory::trim);
     const TraceRange range(name, keep_bytes);
-    state_->trim(keep_bytes);
+    watched(state_->observer_, {.call = Call::trim, .bytes = keep_bytes}, [&] { state_->trim(keep_bytes); });
 }
 
 void MemoryPoolManager::reserve(std::size_t bytes) {
     static const TraceName name("reserve", TraceCategory::grow);
     const TraceRange range(name, bytes);
-    const detail::Turnstile::Passage passage(state_->turnstile_);
-    state_->large_.reserve(bytes);
+    watched(state_->observer_, {.call = Call::reserve, .bytes = bytes}, [&] {
+        const detail::Turnstile::Passage passage(state_->turnstile_);
+        state_->large_.reserve(bytes);
+    });
 }
 
 std::size_t MemoryPoolManager::get_allocated_size() const {
@@ -122,10 +148,14 @@ std::size_t MemoryPoolManager::usable_size(const void* ptr) const {
 void* MemoryPoolManager::allocate_device_arena(std::size_t bytes, cudaStream_t stream) {
     static const TraceName name("allocate_device_arena", TraceCategory::allocate);
     const TraceRange range(name, bytes);
-    require_bytes(bytes, "allocate_device_arena");
-    const std::size_t rounded_bytes = detail::round_up(bytes, device_arena_unit_bytes);
-    const auto record = state_->allocate(rounded_bytes < bytes ? bytes : rounded_bytes, device_arena_unit_bytes, stream,
-                                         PoolKind::device);
+    const detail::CallDetails details{Call::allocate_device_arena, bytes, device_arena_unit_bytes, stream, nullptr,
+                                      __builtin_return_address(0)};
+    const auto record = watched(state_->observer_, details, [&] {
+        require_bytes(bytes, "allocate_device_arena");
+        const std::size_t rounded_bytes = detail::round_up(bytes, device_arena_unit_bytes);
+        return state_->allocate(rounded_bytes < bytes ? bytes : rounded_bytes, device_arena_unit_bytes, stream,
+                                PoolKind::device);
+    });
     if (record.ptr == nullptr) state_->throw_out_of_memory(bytes);
     return record.ptr;
 }
@@ -133,7 +163,9 @@ void* MemoryPoolManager::allocate_device_arena(std::size_t bytes, cudaStream_t s
 void MemoryPoolManager::release_device_arena(void* memory, cudaStream_t stream) {
     static const TraceName name("release_device_arena", TraceCategory::free);
     const TraceRange range(name);
-    if (memory != nullptr) state_->deallocate(memory, stream, detail::LiveTable::Claim::device_arena);
+    if (memory == nullptr) return;
+    watched(state_->observer_, {.call = Call::release_device_arena, .stream = stream, .ptr = memory},
+            [&] { return state_->deallocate(memory, stream, detail::LiveTable::Claim::device_arena); });
 }
 
 } // namespace cuda_zstd

@@ -53,7 +53,8 @@ struct MemoryPoolManager::State::Piece {
 MemoryPoolManager::State::State(const PoolOptions& checked)
     : options(checked), backend(checked.backend ? Backend::get(*checked.backend) : Backend::get()), order_(backend),
       large_(checked, order_, source_for(checked, backend.kind())), medium_(checked.strategy, order_, large_),
-      small_(checked.small_limit_bytes, order_, medium_) {}
+      small_(checked.small_limit_bytes, order_, medium_),
+      observer_(checked, backend, [this] { return large_.figures().capacity_bytes; }) {}
 
 MemoryPoolManager::State::~State() {
     try {
@@ -141,7 +142,8 @@ LiveRecord MemoryPoolManager::State::allocate(std::size_t bytes, std::size_t ali
         failed_.fetch_add(1, relaxed);
         return {};
     }
-    LiveRecord record{piece.ptr, bytes, piece.bytes, piece.slab, piece.block, ref.id, 0, now_ns(), kind, {}};
+    LiveRecord record{piece.ptr, bytes,    piece.bytes, piece.slab,   piece.block, ref.id,
+                      0,         now_ns(), kind,        piece.origin, {}};
     try {
         order_.wait_on_device(ref, piece.dependencies);
         record.sequence = sequence_.fetch_add(1, relaxed) + 1;
@@ -172,7 +174,7 @@ void MemoryPoolManager::State::count_allocation(PoolKind kind, std::size_t bytes
     }
 }
 
-void MemoryPoolManager::State::deallocate(void* ptr, cudaStream_t stream, LiveTable::Claim what) {
+std::uint64_t MemoryPoolManager::State::deallocate(void* ptr, cudaStream_t stream, LiveTable::Claim what) {
     const Turnstile::Passage passage(turnstile_);
     const StreamRef ref = checked_stream(stream, "deallocate");
     const auto record = live_.claim(ptr, what);
@@ -200,6 +202,7 @@ void MemoryPoolManager::State::deallocate(void* ptr, cudaStream_t stream, LiveTa
         small_.give(record->ptr, *record->slab, dependencies);
     else
         pool_of(*record->block).give(*record->block, std::move(dependencies));
+    return ref.id;
 }
 
 void MemoryPoolManager::State::reset() {

@@ -11,6 +11,7 @@
 #include "cuda_zstd/host/statistics.hpp"
 #include "cuda_zstd/host/stream_order.hpp"
 #include "cuda_zstd_memory_pool.h"
+#include "trace_observer.hpp"
 #include "turnstile.hpp"
 
 #include <array>
@@ -27,7 +28,8 @@ struct MemoryPoolManager::State {
     /// The block's record; `ptr` is null where there is no memory. Throws `usage_error`, `cuda_error`.
     detail::LiveRecord allocate(std::size_t bytes, std::size_t alignment, cudaStream_t stream, PoolKind kind);
     PoolKind kind_of(std::size_t bytes) const noexcept;
-    void deallocate(void* ptr, cudaStream_t stream, detail::LiveTable::Claim what);
+    /// The id of `stream`.
+    std::uint64_t deallocate(void* ptr, cudaStream_t stream, detail::LiveTable::Claim what);
     void reset();
     void trim(std::size_t keep_bytes);
     PoolStatistics statistics() const;
@@ -76,6 +78,8 @@ private:
     std::atomic<std::uint64_t> reset_invalidated_{0};
     std::atomic<std::uint64_t> total_invalidated_{0};
     std::atomic<std::size_t> device_pools_{0};
+    /// Last, so that it is told of the end before the parts end.
+    detail::Observer observer_;
 
     friend class MemoryPoolManager;
 };
