@@ -16,6 +16,9 @@ namespace cuda_zstd::detail {
 
 class Turnstile {
 public:
+    /// Every so manieth thread, counted in the order of their first passages, has the same gate.
+    static constexpr std::size_t gate_count = 32;
+
     class Passage {
     public:
         explicit Passage(Turnstile& turnstile) : lock_(behind_those_alone(turnstile).gates_[gate()].mutex) {}
@@ -60,7 +63,6 @@ private:
         return mine;
     }
 
-    static constexpr std::size_t gate_count = 32;
     std::array<Gate, gate_count> gates_;
     /// Those that are alone or wait to be.
     alignas(64) std::atomic<unsigned> alone_{0};

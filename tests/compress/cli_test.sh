@@ -4,7 +4,8 @@
 # Usage: cli_test.sh POOL-ZSTD. Prints each check that fails; ends with 1 when one did.
 set -u
 
-program=${1:?usage: cli_test.sh POOL-ZSTD}
+program=$(realpath "${1:?usage: cli_test.sh POOL-ZSTD}")
+[[ -x $program ]] || { echo "cli_test: $program is no program" >&2; exit 1; }
 command -v zstd >/dev/null || { echo "cli_test: the program zstd is missing: apt-get install zstd" >&2; exit 1; }
 folder=$(mktemp -d)
 trap 'chmod -R u+w "$folder"; rm -rf "$folder"' EXIT
@@ -43,6 +44,17 @@ takers() {
     echo "$count"
 }
 no_temporary() { ! compgen -G '.pool-zstd-*' >/dev/null; }
+# within_a_minute COMMAND...: the command succeeds sooner or later
+within_a_minute() {
+    local try
+    for ((try = 0; try < 1200; ++try)); do
+        "$@" && return 0
+        sleep 0.05
+    done
+    return 1
+}
+has_temporary() { compgen -G '.pool-zstd-*' >/dev/null; }
+has_one_taker() { [[ $(takers "$1" "$2") == 1 ]]; }
 
 seq 1 200000 >numbers
 head -c 3000000 /dev/urandom >noise
@@ -182,13 +194,10 @@ for signal in INT TERM HUP; do
     # bash ignores SIGINT in background jobs; a program started through env --default-signal does not.
     (while sleep 0.05 && cat noise; do :; done) 2>/dev/null | env --default-signal=$signal "$program" -q --wave 256K -o late.zst - &
     pid=$!
-    for _ in $(seq 100); do
-        compgen -G '.pool-zstd-*' >/dev/null && break
-        sleep 0.05
-    done
-    check "SIG$signal: a temporary file was there" compgen -G '.pool-zstd-*' >/dev/null
-    # Only the thread that opens outputs takes the signal, so none comes between a file's making and its being known.
-    check "SIG$signal: one thread takes it" test "$(takers "$pid" "$signal")" = 1
+    check "SIG$signal: a temporary file was there" within_a_minute has_temporary
+    # Only the thread that opens outputs takes the signal, so none comes between a file's making and its being known:
+    # that thread lets it in as soon as the file is known.
+    check "SIG$signal: one thread takes it" within_a_minute has_one_taker "$pid" "$signal"
     kill -$signal "$pid"
     wait "$pid" 2>/dev/null
     check "SIG$signal: ends by the signal" test $? = $((128 + $(kill -l $signal)))

@@ -155,13 +155,25 @@ TEST(HostBackend, EventsMeasureTime) {
     const BackendEvent begin = host().create_event();
     const BackendEvent end = host().create_event();
     EXPECT_THROW(host().elapsed_ms(begin, end), usage_error) << "not recorded";
+    using Clock = std::chrono::steady_clock;
+    const auto span_ms = [](Clock::time_point from, Clock::time_point to) {
+        return std::chrono::duration<float, std::milli>(to - from).count();
+    };
+    Clock::time_point task_begins;
+    Clock::time_point task_ends;
+    const auto before = Clock::now();
     host().record(begin, nullptr);
-    host().host_task(nullptr, [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); });
+    host().host_task(nullptr, [&] {
+        task_begins = Clock::now();
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        task_ends = Clock::now();
+    });
     host().record(end, nullptr);
     host().synchronize(end);
+    const auto after = Clock::now();
     const float ms = host().elapsed_ms(begin, end);
-    EXPECT_GE(ms, 19.0f);
-    EXPECT_LT(ms, 10000.0f);
+    EXPECT_GE(ms, span_ms(task_begins, task_ends)) << "the task lies between the events";
+    EXPECT_LE(ms, span_ms(before, after)) << "and the events between the calls";
     host().destroy_event(begin);
     host().destroy_event(end);
 }

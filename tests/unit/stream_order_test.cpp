@@ -268,13 +268,18 @@ TEST_F(StreamOrderTest, AWaitingTrimHoldsNobodyUp) {
             pool.trim();
             trimmed.store(true);
         });
-        std::this_thread::sleep_for(20ms);
         std::atomic<bool> served{false};
         std::thread allocating([&] {
-            pool.deallocate(pool.allocate(bytes, streams[1]), streams[1]);
+            while (pool.statistics().host_waits == 0) // until the trim has come to its waiting
+                std::this_thread::yield();
+            for (int i = 0; i < 20; ++i) {
+                std::this_thread::sleep_for(1ms);
+                pool.deallocate(pool.allocate(bytes, streams[1]), streams[1]);
+            }
             served.store(true);
         });
-        for (int i = 0; i < 500 && !served.load(); ++i)
+        // The gate stays closed for as long as it takes; the limit ends the test where the trim does hold others up.
+        for (int i = 0; i < 6000 && !served.load(); ++i)
             std::this_thread::sleep_for(10ms);
         EXPECT_TRUE(served.load()) << bytes << " bytes";
         EXPECT_FALSE(trimmed.load()) << "trim waits for what is pending";
@@ -302,10 +307,17 @@ TEST_F(StreamOrderTest, ARecycledHandleIsAnotherStream) {
 TEST_F(StreamOrderTest, TrimDrainsPendingFrees) {
     MemoryPoolManager pool(options(256 * MiB));
     void* block = pool.allocate(256 * MiB, streams[0]);
-    backend.host_task(streams[0], [] { std::this_thread::sleep_for(50ms); });
-    backend.fill_async(block, 1, MiB, streams[0]);
+    write_later(0, block, 1, MiB);
     pool.deallocate(block, streams[0]);
+    std::atomic<bool> trimmed{false};
+    std::thread opening([&] {
+        while (pool.statistics().host_waits == 0 && !trimmed.load()) // until the trim has come to its waiting
+            std::this_thread::yield();
+        gates[0].open();
+    });
     pool.trim();
+    trimmed.store(true);
+    opening.join();
     EXPECT_EQ(pool.get_pool_size(), 0u);
 }
 
