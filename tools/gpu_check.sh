@@ -14,7 +14,8 @@ usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP
   --build FOLDER    use the programs in FOLDER (a build folder, or what tools/gpu_bundle.sh made); without it, build first
   --results FOLDER  where <gpu>/<benchmark>.csv goes (default: bench/results)
   --only STEPS      of: tests, memcheck, bench, main
-  --survey          the benchmarks at their full size; call again to go on with those that are not done yet
+  --survey          the benchmarks at their full size, collected in build/survey; call again to go on with what is not done yet
+                    (remove build/survey to begin anew)
   --soak SEED       the GPU tests again and again, each time in another order, from SEED on until the time is over; prints
                     the seed to go on with
 TEXT
@@ -54,6 +55,7 @@ step() {
     timeout --kill-after=5 $((most_s < left_s ? most_s : left_s)) "$@" || status=$?
     case $status in
     0) word=ok ;;
+    75) word="not finished: call again" ;;
     124 | 137) word="FAILED: ran past its time" ;;
     *) word="FAILED ($status)" ;;
     esac
@@ -104,7 +106,7 @@ run_memcheck() {
 # What makes a benchmark take its full size.
 survey_arguments() {
     case $1 in
-    device) echo --seconds 60 ;;
+    device) echo --survey --stop-after $((limit_s - SECONDS - 30)) ;;
     host) echo --pairs 1000000 ;;
     compress) echo --limit 4096 --in-flight 4096 --iterations 50 ;;
     esac
@@ -119,8 +121,9 @@ run_benchmarks() {
         name=$(benchmark_name "$program")
         if [[ $mode == survey ]]; then
             [[ ! -e build/survey/$name.done ]] || continue
-            step "bench $name" 500 "$program" --csv "$results/$name.csv" $(survey_arguments "$name") &&
-                touch "build/survey/$name.done"
+            # A survey goes on in its own file, so that it never takes rows of other sources for its own.
+            step "bench $name" 500 "$program" --csv "build/survey/$name.csv" $(survey_arguments "$name") &&
+                cp "build/survey/$name.csv" "$results/$name.csv" && touch "build/survey/$name.done"
         else
             step "bench $name" 200 "$program" --csv "$results/$name.csv"
         fi
