@@ -34,7 +34,9 @@ while read -r program; do
     printf '%s\n' "${program#"$build"/}" >>"$folder/gpu_tests"
 done < <(gpu_test_programs "$build")
 while read -r program; do add_program "$program"; done < <(benchmark_programs "$build")
-[[ ! -e $build/tools/pool_zstd/pool-zstd ]] || add_program "$build/tools/pool_zstd/pool-zstd"
+for program in tests/soak/device_soak tools/pool_zstd/pool-zstd; do
+    [[ ! -e $build/$program ]] || add_program "$build/$program"
+done
 # The decoder that checks the results.
 cp -L "$(command -v zstd)" "$folder/zstd"
 add_libraries "$(command -v zstd)"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# What a machine with a GPU has to show, in one call of at most 9 minutes: the GPU tests, compute-sanitizer's memcheck, the
-# benchmarks and the main job. Writes bench/results/<gpu>/<benchmark>.csv and SOURCE, and prints a short table last.
+# What a machine with a GPU has to show, in one call of at most 9 minutes: the GPU tests, a short soak, the benchmarks, the main
+# job, pools at the edge of the GPU's memory, and compute-sanitizer. Writes bench/results/<gpu>/<benchmark>.csv and SOURCE, and
+# prints a short table last.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/machine.sh
@@ -13,15 +14,16 @@ usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP
 
   --build FOLDER    use the programs in FOLDER (a build folder, or what tools/gpu_bundle.sh made); without it, build first
   --results FOLDER  where <gpu>/<benchmark>.csv goes (default: bench/results)
-  --only STEPS      of: tests, memcheck, bench, main
+  --only STEPS      of: tests, soak, bench, main, limits, memcheck
   --survey          the benchmarks at their full size, collected in build/survey; call again to go on with what is not done yet
                     (remove build/survey to begin anew)
-  --soak SEED       the GPU tests again and again, each time in another order, from SEED on until the time is over; prints
-                    the seed to go on with
+  --soak SEED       four minutes of random pairs, which go on where the last call ended (build/soak.state), 1,000 cycles of
+                    filling and emptying; then the GPU tests again and again, each time in another order, from SEED on until
+                    the time is over; prints the seed to go on with
 TEXT
 }
 
-build= results=bench/results mode=gate seed=1 only=tests,memcheck,bench,main
+build= results=bench/results mode=gate seed=1 only=tests,soak,bench,main,limits,memcheck
 while (($#)); do
     case $1 in
     --build) build=${2:?--build needs a folder}; shift ;;
@@ -88,9 +90,16 @@ run_gpu_tests() {
     done
 }
 
+device_soak=$build/tests/soak/device_soak
+
+run_soak() {
+    wanted soak || return 0
+    step "soak" 60 "$device_soak" --seconds 10 --cycles 86
+}
+
 run_memcheck() {
     wanted memcheck || return 0
-    local program sanitizer
+    local program sanitizer tool
     sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
     if [[ -z $sanitizer ]]; then
         rows+=("memcheck                     not run: no compute-sanitizer on this machine")
@@ -100,6 +109,10 @@ run_memcheck() {
     for program in "${test_programs[@]}"; do
         step "memcheck $(basename "$program")" 100 \
             "$sanitizer" --tool memcheck --leak-check full --error-exitcode 9 "$program" --gtest_brief=1
+    done
+    for tool in memcheck initcheck synccheck; do
+        step "$tool device_soak" 60 "$sanitizer" --tool "$tool" --error-exitcode 9 "$device_soak" --pairs 50000 --cycles 2 \
+            --heap $((64 << 20)) --cycle-heap $((2 << 20)) --log2-threads 12
     done
 }
 
@@ -144,9 +157,22 @@ run_main_job() {
     step "1 GiB in flight" 120 tools/in_flight.sh "$build/tools/pool_zstd/pool-zstd" build/corpus/files "$results/in_flight.csv"
 }
 
-# Runs the GPU tests with one seed after the other until the time is over.
+# A pool of more memory than any GPU here has, and one of 85 per cent of what is free.
+run_pool_limits() {
+    wanted limits || return 0
+    [[ -x $build/tools/pool_zstd/pool-zstd ]] || return 0
+    local total_mib free_mib input too_much_gib=200
+    IFS=', ' read -r total_mib free_mib < <(nvidia-smi --query-gpu=memory.total,memory.free --format=csv,noheader,nounits)
+    ((total_mib / 1024 < too_much_gib)) || too_much_gib=$((total_mib / 512))
+    input=$(find build/corpus/files -type f -size +1M | LC_ALL=C sort | head -n 1)
+    step "pools at the memory's edge" 90 tools/pool_limits.sh "$build/tools/pool_zstd/pool-zstd" "$input" \
+        "${too_much_gib}G" "$((free_mib * 85 / 100))M"
+}
+
+# Random pairs and cycles, then the GPU tests with one seed after the other until the time is over.
 soak() {
     local program
+    step "soak" 400 "$device_soak" --state build/soak.state --seconds 240 --cycles 1000 || die "soak: device_soak failed"
     while ((SECONDS < limit_s - 60)); do
         for program in "${test_programs[@]}"; do
             timeout --kill-after=5 60 "$program" --gtest_brief=1 --gtest_shuffle \
@@ -169,13 +195,16 @@ survey)
     ;;
 gate)
     run_gpu_tests
+    run_soak
     gather_corpus
     run_benchmarks
     run_main_job
+    run_pool_limits
     run_memcheck
     ;;
 esac
 
 printf '\n==== %s: %s, %d s\n' "$gpu" "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -n 1)" "$SECONDS"
 printf '%s\n' "${rows[@]}"
+[[ ! -s $results/device.csv ]] || { echo; python3 tools/device_figures.py "$results/device.csv"; }
 ((failures == 0))

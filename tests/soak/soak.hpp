@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT
+// A soak of the device heap: random pairs from several streams at once, and cycles of filling and emptying.
+//
+// Invariant: every block carries its owner's stamps and is verified before it is freed; when all is freed and the pool
+// is compacted, its report is that of a new heap. Each launch's choices follow from the seed and its number, so a run
+// that goes on (`--state`) never repeats one.
+//
+// Templated on `Launch`, the backend:  using Env;  static Backend& backend();
+//   template <class Body> static void run(cudaStream_t, const BasicPoolRef<Env>&, unsigned threads, const Body&);
+//   which calls body(env, pool, thread) for each thread; `threads` is a multiple of 32.
+#pragma once
+
+#include "cuda_zstd/device/device_pool.hpp"
+#include "cuda_zstd/host/backend.hpp"
+#include "cuda_zstd_memory_pool.h"
+#include "cuda_zstd_memory_pool_enhanced.h"
+#include "tests/soak/bodies.hpp"
+
+#include <chrono>
+#include <cstdio>
+#include <new>
+#include <string>
+#include <vector>
+
+namespace cuda_zstd::soak {
+
+struct Settings {
+    std::uint64_t pairs = 0; ///< of the whole soak
+    unsigned cycles = 0;     ///< of filling and emptying
+    double seconds = 0;      ///< after which no launch of random pairs begins; 0: until all pairs are done
+    std::uint64_t seed = 1;
+    std::size_t heap_bytes = 0;       ///< of the random pairs
+    std::size_t cycle_heap_bytes = 0; ///< of the cycles
+    unsigned streams = 4;
+    unsigned log2_threads = 0; ///< of the largest launch; at least 5
+    unsigned boxes = 0;
+    std::uint64_t done_pairs = 0; ///< by earlier runs of the same soak
+    std::uint64_t launches = 0;   ///< made by them, and by this one
+};
+
+/// Memory of a backend, given back at the end of the scope. Zero at first.
+template <class T>
+class Array {
+public:
+    Array(MemoryPoolManager& manager, cudaStream_t stream, std::size_t count)
+        : manager_(manager), stream_(stream), bytes_(count * sizeof(T)),
+          data_(static_cast<T*>(manager.allocate(bytes_, stream))) {
+        clear();
+    }
+    ~Array() { manager_.deallocate(data_, stream_); }
+    Array(const Array&) = delete;
+    Array& operator=(const Array&) = delete;
+    void clear() { manager_.backend().fill_async(data_, 0, bytes_, stream_); }
+    T* get() const { return data_; }
+
+private:
+    MemoryPoolManager& manager_;
+    cudaStream_t stream_;
+    std::size_t bytes_;
+    T* data_;
+};
+
+/// The first difference between two reports of empty heaps, or an empty string.
+inline std::string difference(const HeapReport& fresh, const HeapReport& now) {
+    struct Field {
+        const char* name;
+        std::uint64_t fresh, now;
+    };
+    const Field fields[] = {
+        {"heap_bytes", fresh.heap_bytes, now.heap_bytes},
+        {"live_bytes", fresh.live_bytes, now.live_bytes},
+        {"live_blocks", fresh.live_blocks, now.live_blocks},
+        {"page_bytes_in_use", fresh.page_bytes_in_use, now.page_bytes_in_use},
+        {"free_page_bytes", fresh.free_page_bytes, now.free_page_bytes},
+        {"free_slot_bytes", fresh.free_slot_bytes, now.free_slot_bytes},
+        {"largest_free_bytes", fresh.largest_free_bytes, now.largest_free_bytes},
+        {"slabs", fresh.slabs, now.slabs},
+        {"empty_slabs", fresh.empty_slabs, now.empty_slabs},
+        {"invalid_frees", fresh.invalid_frees, now.invalid_frees},
+        {"double_frees", fresh.double_frees, now.double_frees},
+    };
+    for (const Field& field : fields)
+        if (field.fresh != field.now)
+            return std::string(field.name) + " is " + std::to_string(field.now) + ", and " +
+                   std::to_string(field.fresh) + " in a new heap";
+    return "";
+}
+
+template <class Launch>
+class Soak {
+public:
+    using Env = typename Launch::Env;
+    using Clock = std::chrono::steady_clock;
+
+    Soak(MemoryPoolManager& manager, Settings& settings)
+        : manager_(manager), backend_(manager.backend()), settings_(settings) {
+        for (unsigned lane = 0; lane < settings.streams; ++lane)
+            lanes_.push_back({backend_.create_stream(), backend_.create_event(),
+                              new (backend_.allocate_pinned(sizeof(Progress))) Progress{}});
+    }
+    ~Soak() {
+        for (const Lane& lane : lanes_) {
+            backend_.destroy_stream(lane.stream);
+            backend_.destroy_event(lane.launched);
+            backend_.free_pinned(lane.progress);
+        }
+    }
+    Soak(const Soak&) = delete;
+    Soak& operator=(const Soak&) = delete;
+
+    /// Whether all pairs were clean and the heap is as new afterwards.
+    bool random_pairs() {
+        const cudaStream_t first = lanes_[0].stream;
+        DevicePool pool(manager_, settings_.heap_bytes, first);
+        const HeapReport fresh = pool.statistics(first);
+        const BasicPoolRef<Env> ref = pool.ref<Env>();
+        const Array<Mailbox<Env>> boxes(manager_, first, settings_.boxes);
+        const Array<Tally<Env>> tally(manager_, first, 1);
+        backend_.synchronize(first);
+
+        const auto begin = Clock::now();
+        Progress progress;
+        for (;; ++settings_.launches) {
+            const Lane& lane = lanes_[settings_.launches % lanes_.size()];
+            backend_.synchronize(lane.launched);
+            if (lane.progress->pairs >= progress.pairs) progress = *lane.progress;
+            if (progress.faults != 0 || settings_.done_pairs + progress.pairs >= settings_.pairs) break;
+            if (settings_.seconds > 0 && seconds_since(begin) > settings_.seconds) break;
+            Launch::run(lane.stream, ref, threads_of_launch(), pairs_body(boxes.get(), tally.get()));
+            Launch::run(lane.stream, ref, 32, Snapshot<Env>{tally.get(), lane.progress});
+            backend_.record(lane.launched, lane.stream);
+        }
+        backend_.synchronize();
+        empty(ref, first, boxes.get(), tally.get(), settings_.boxes);
+        progress = read(ref, first, tally.get());
+        settings_.done_pairs += progress.pairs;
+        pool.compact(first);
+        const std::string changed = difference(fresh, pool.statistics(first));
+        std::printf("soak: %llu of %llu pairs done, this run %llu in %.1f s, %llu launches; null: %llu full, "
+                    "%llu contended; %llu faults; heap %s\n",
+                    u(settings_.done_pairs), u(settings_.pairs), u(progress.pairs), seconds_since(begin),
+                    u(settings_.launches), u(progress.full), u(progress.contended), u(progress.faults),
+                    changed.empty() ? "as new" : changed.c_str());
+        return is_clean(progress, tally.get(), first) && changed.empty();
+    }
+
+    /// Fills a heap to the last slot with changing sizes, frees all, compacts: whether it is as new after each cycle.
+    bool fill_cycles() {
+        const cudaStream_t stream = lanes_[0].stream;
+        DevicePool pool(manager_, settings_.cycle_heap_bytes, stream);
+        const HeapReport fresh = pool.statistics(stream);
+        const BasicPoolRef<Env> ref = pool.ref<Env>();
+        const auto box_count = static_cast<std::uint32_t>(fresh.heap_bytes / min_slot_bytes + 1);
+        const Array<Mailbox<Env>> boxes(manager_, stream, box_count);
+        const Array<Tally<Env>> tally(manager_, stream, 1);
+        Array<typename Env::template atom<std::uint32_t>> used(manager_, stream, 1);
+
+        const auto begin = Clock::now();
+        double least_share = 1;
+        for (unsigned cycle = 0; cycle < settings_.cycles; ++cycle) {
+            used.clear();
+            // Every class in turn, then the mixtures; what is left is filled up with the smallest blocks.
+            const unsigned kind = cycle % (size_class_count + 3);
+            const bool one_class = kind < size_class_count;
+            const Sizes sizes = one_class ? Sizes::one_class : static_cast<Sizes>(kind - size_class_count);
+            for (const auto& [these, size_class] :
+                 {std::pair{sizes, one_class ? kind : 0u}, std::pair{Sizes::one_class, 0u}}) {
+                Launch::run(stream, ref, threads_of_fill(),
+                            Fill<Env>{boxes.get(), box_count, used.get(), tally.get(), settings_.seed,
+                                      settings_.launches++, these, size_class});
+            }
+            const HeapReport filled = pool.statistics(stream);
+            const double share = static_cast<double>(filled.live_bytes) / static_cast<double>(filled.heap_bytes);
+            least_share = share < least_share ? share : least_share;
+            empty(ref, stream, boxes.get(), tally.get(), box_count);
+            pool.compact(stream);
+            const std::string changed = difference(fresh, pool.statistics(stream));
+            const Progress progress = read(ref, stream, tally.get());
+            if (!changed.empty() || progress.faults != 0) {
+                std::printf("soak: cycle %u: %llu faults; heap %s\n", cycle, u(progress.faults),
+                            changed.empty() ? "as new" : changed.c_str());
+                is_clean(progress, tally.get(), stream);
+                return false;
+            }
+        }
+        const Progress progress = read(ref, stream, tally.get());
+        std::printf("soak: %u cycles in %.1f s, %llu blocks, at least %.4f of the heap in blocks when full; %llu "
+                    "contended; 0 faults; heap as new after each\n",
+                    settings_.cycles, seconds_since(begin), u(progress.pairs), least_share, u(progress.contended));
+        return true;
+    }
+
+private:
+    /// A stream, the end of its last launch, and the counts as they were then.
+    struct Lane {
+        cudaStream_t stream;
+        BackendEvent launched;
+        Progress* progress;
+    };
+
+    static unsigned long long u(std::uint64_t value) { return value; }
+    static double seconds_since(Clock::time_point begin) {
+        return std::chrono::duration<double>(Clock::now() - begin).count();
+    }
+    Random random_of_launch() const { return Random(mix(settings_.seed) ^ mix(settings_.launches << 1)); }
+    /// From one warp to the largest launch, small ones as often as large ones.
+    unsigned threads_of_launch() const {
+        Random random = random_of_launch();
+        const unsigned log2 = 5 + random.below(settings_.log2_threads - 4);
+        return round_up<unsigned>((1u << log2) - random.below(1u << (log2 - 1)), 32u);
+    }
+    unsigned threads_of_fill() const { return 1u << (settings_.log2_threads < 14 ? settings_.log2_threads : 14); }
+    RandomPairs<Env> pairs_body(Mailbox<Env>* boxes, Tally<Env>* tally) const {
+        Random random = random_of_launch();
+        random.next(); // was the number of threads
+        random.next();
+        const auto sizes = static_cast<Sizes>(random.below(static_cast<std::uint32_t>(Sizes::count)));
+        return {boxes,
+                settings_.boxes,
+                tally,
+                settings_.seed,
+                settings_.launches,
+                16 + random.below(112),
+                sizes,
+                random.below(size_class_count)};
+    }
+    void empty(const BasicPoolRef<Env>& ref, cudaStream_t stream, Mailbox<Env>* boxes, Tally<Env>* tally,
+               std::uint32_t box_count) {
+        const unsigned threads = 1u << settings_.log2_threads;
+        Launch::run(stream, ref, threads, EmptyBoxes<Env>{boxes, box_count, tally, threads});
+    }
+    Progress read(const BasicPoolRef<Env>& ref, cudaStream_t stream, Tally<Env>* tally) {
+        Launch::run(stream, ref, 32, Snapshot<Env>{tally, lanes_[0].progress});
+        backend_.synchronize(stream);
+        return *lanes_[0].progress;
+    }
+    /// Says what the first fault was.
+    bool is_clean(const Progress& progress, Tally<Env>* tally, cudaStream_t stream) {
+        if (progress.faults == 0) return true;
+        auto* const fault = new (backend_.allocate_pinned(sizeof(Fault))) Fault{};
+        backend_.copy_async(fault, &tally->first, sizeof(Fault), stream);
+        backend_.synchronize(stream);
+        if (fault->at == no_word) {
+            std::printf("soak: the free of %#llx (%u B, ticket %#llx) was refused: status %llu\n", u(fault->address),
+                        fault->bytes, u(fault->ticket), u(fault->seen));
+        } else {
+            std::printf("soak: block %#llx (%u B, ticket %#llx) holds %#llx at offset %llu instead of %#llx\n",
+                        u(fault->address), fault->bytes, u(fault->ticket), u(fault->seen), u(fault->at),
+                        u(fault->expected));
+        }
+        backend_.free_pinned(fault);
+        return false;
+    }
+
+    MemoryPoolManager& manager_;
+    Backend& backend_;
+    Settings& settings_;
+    std::vector<Lane> lanes_;
+};
+
+} // namespace cuda_zstd::soak
