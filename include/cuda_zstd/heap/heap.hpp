@@ -60,7 +60,7 @@ public:
         heap.slabs_ = {reinterpret_cast<atom<std::uint64_t>*>(base + layout.slab_words_offset),
                        reinterpret_cast<atom<std::uint32_t>*>(base + layout.slot_bits_offset)};
         heap.entries_ = reinterpret_cast<atom<std::uint32_t>*>(base + layout.page_entries_offset);
-        heap.stations_ = {base + layout.stations_offset, layout.stations};
+        heap.stations_ = {base + layout.stations_offset, layout.stations, layout.station_scale};
         heap.page_count_ = layout.page_count;
         return heap;
     }
@@ -70,19 +70,43 @@ public:
     CUDA_ZSTD_HD void* allocate(Env& env, LaneMask lanes, std::size_t bytes, std::uint32_t alignment,
                                 Status& status) const {
         const unsigned kind = kind_of(bytes, alignment);
-        const LaneMask group = env.match_any(lanes, kind);
+        LaneMask group = env.match_any(lanes, kind);
         void* block = nullptr;
         status = Status::invalid;
-        if (kind < size_class_count) {
-            block = allocate_slot(env, group, kind, status);
-        } else if (kind == run_kind) {
-            const std::uint32_t page = supply_->claim_run(env, bytes, status);
-            if (page != no_page) block = pages_base_ + (std::size_t{page} << page_shift);
+        bool waiting = kind < size_class_count;
+        if (kind == run_kind) {
+            const std::uint32_t page = supply_->claim_run(env, bytes);
+            status = page == no_page ? Status::full : page == no_page_now ? Status::contended : Status::ok;
+            if (status == Status::ok) block = pages_base_ + (std::size_t{page} << page_shift);
         }
-        if (block == nullptr) note_failure(env, control_, bytes);
-        // Together again: else lanes that are served could go on with work of their own, and hold up a lane of the
-        // same warp whose refill others wait for.
-        env.sync(lanes);
+        for (LaneMask left = lanes; left != 0; left = env.ballot(lanes, waiting)) {
+            group &= left;
+            // The first lane of a group reserves for all.
+            const unsigned leader = waiting ? lowest_bit(group) : env.lane();
+            const unsigned rank = popcount(group & low_bits(env.lane()));
+            Reserved got;
+            if (waiting && rank == 0) got = reserve_slots(env, kind, popcount(group));
+            got.slots = env.shfl(lanes, got.slots, leader);
+            got.gone = env.shfl(lanes, got.gone, leader);
+            env.sync(lanes); // a shuffle orders no memory: what the leaders acquired holds for all from here
+            if (!waiting || (rank >= got.count() && got.count() != 0)) continue;
+            waiting = false;
+            if (got.count() == 0) {
+                status = static_cast<Status>(got.start());
+                continue;
+            }
+            std::uint32_t slot = got.start() + rank;
+            if ((got.gone >> rank & 1u) != 0) slot = supply_->slabs.find_slot(env, got.slab(), got.start(), rank);
+            if (slot == no_slot) {
+                supply_->add_credits(env, got.slab(), 1);
+                status = Status::contended;
+                continue;
+            }
+            status = Status::ok;
+            block = pages_base_ + (std::size_t{got.slab()} << page_shift) + std::size_t{slot} * slot_bytes_of(kind);
+        }
+        const LaneMask failed = env.ballot(lanes, block == nullptr);
+        if (failed != 0 && env.lane() == lowest_bit(failed)) note_failures(env, control_, bytes, popcount(failed));
         return block;
     }
 
@@ -96,19 +120,30 @@ public:
                 place.status = supply_->release_run(env, place.page, place.entry);
         }
         const bool in_slab = place.status == Status::ok && place.slot != no_slot;
-        // Lanes whose slots share a word of bits clear them with one atomic.
+        // Lanes whose slots share a word of bits clear them with one atomic, and give back the credits with another.
         const LaneMask peers =
             env.match_any(lanes, in_slab ? place.page * slot_words_per_page + place.slot / 32u : no_slot);
-        if (in_slab && !clear_slot(env, peers, place.page, place.slot)) place.status = Status::double_free;
-        // The bits are clear; now the credits, once for all lanes that freed into the same slab.
-        const bool freed = in_slab && place.status == Status::ok;
-        const LaneMask group = env.match_any(lanes, freed ? place.page : no_page);
-        if (freed) {
-            env.sync(group); // the other lanes' cleared bits come before the credits that the first lane adds
-            if (env.lane() == lowest_bit(group)) add_credits(env, place.page, popcount(group));
+        const std::uint32_t bit = in_slab ? 1u << (place.slot % 32u) : 0u;
+        const std::uint32_t bits = env.reduce_or(peers, bit);
+        env.sync(lanes); // the other lanes' accesses to their blocks come before the bits that the first lane clears
+        std::uint32_t seen = ~0u;
+        if (in_slab && env.lane() == lowest_bit(peers)) {
+            seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release);
+            const std::uint32_t cleared = popcount(seen & bits);
+            if (cleared != 0) {
+                const SlabWord now = slabs_.add_credits(env, place.page, cleared);
+                if (now.needs_care()) supply_->take_care(env, place.page, now);
+            }
+            if (cleared != popcount(peers))
+                seen &= bits;
+            else
+                seen = ~0u;
         }
-        if (place.status != Status::ok) note_bad_free(env, control_, place.status);
-        env.sync(lanes);
+        // All ones: each lane of the word gave back a block that was taken. Together again, so that no lane goes on
+        // while another owes the rest of this call.
+        if (env.ballot(lanes, seen != ~0u || place.status != Status::ok) != 0)
+            place.status = find_fault(env, control_, lanes, peers, place.slot, place.status,
+                                      env.shfl(lanes, seen, lowest_bit(peers)));
         return place.status;
     }
 
@@ -153,90 +188,63 @@ private:
         return aligned_size_class_of(static_cast<std::uint32_t>(bytes), alignment);
     }
 
-    /// A slot of the class for each lane of the group. The first lane reserves for all.
-    CUDA_ZSTD_HD void* allocate_slot(Env& env, LaneMask group, unsigned size_class, Status& status) const {
-        for (;;) {
-            const unsigned leader = lowest_bit(group);
-            const unsigned rank = popcount(group & low_bits(env.lane()));
-            std::uint64_t packed = 0;
-            if (env.lane() == leader) {
-                const SlabGrant grant = obtain(env, size_class, popcount(group));
-                packed = std::uint64_t{grant.slab} << 32 | grant.start << 8 | grant.count;
-            }
-            packed = env.shfl(group, packed, leader);
-            env.sync(group); // a shuffle orders no memory: what the leader acquired holds for all from here
-            const auto count = static_cast<std::uint32_t>(packed) & 0xffu;
-            const std::uint32_t start = static_cast<std::uint32_t>(packed) >> 8;
-            if (count == 0) { // `start` is the reason
-                status = static_cast<Status>(start);
-                return nullptr;
-            }
-            const bool served = rank < count;
-            const LaneMask lanes = env.ballot(group, served);
-            if (served)
-                return take_slot(env, lanes, static_cast<std::uint32_t>(packed >> 32), start, rank, size_class, status);
-            group &= ~lanes;
-        }
-    }
+    /// What a group's first lane got: SlabGrant in 64 bits, and which of the slots somebody else has.
+    struct Reserved {
+        std::uint64_t slots = 0;
+        std::uint32_t gone = 0;
 
-    /// The block in slot `start + rank` for each of the lanes, or in another slot of the slab where that one is taken.
-    CUDA_ZSTD_INLINE void* take_slot(Env& env, LaneMask lanes, std::uint32_t slab, std::uint32_t start, unsigned rank,
-                                     unsigned size_class, Status& status) const {
-        std::uint32_t slot = start + rank;
-        // Lanes hold consecutive slots: those that share a word of bits set them with one atomic.
-        const LaneMask peers = env.match_any(lanes, slot / 32u);
-        const unsigned below = popcount(peers & low_bits(env.lane()));
-        std::uint32_t seen = 0;
-        if (below == 0)
-            seen = env.fetch_or(slabs_.bits_of(slab)[slot / 32u], low_bits(popcount(peers)) << (slot % 32u),
-                                Order::acquire);
-        seen = env.shfl(peers, seen, lowest_bit(peers));
-        env.sync(peers);
-        if ((seen >> (slot % 32u) & 1u) != 0) slot = supply_->slabs.find_slot(env, slab, start, rank);
-        if (slot == no_slot) {
-            add_credits(env, slab, 1);
-            status = Status::contended;
-            return nullptr;
-        }
-        status = Status::ok;
-        return pages_base_ + (std::size_t{slab} << page_shift) + std::size_t{slot} * slot_bytes_of(size_class);
-    }
+        CUDA_ZSTD_INLINE std::uint32_t slab() const { return static_cast<std::uint32_t>(slots >> 32); }
+        CUDA_ZSTD_INLINE std::uint32_t start() const { return static_cast<std::uint32_t>(slots) >> 8; }
+        CUDA_ZSTD_INLINE std::uint32_t count() const { return static_cast<std::uint32_t>(slots) & 0xffu; }
+    };
 
-    /// Slots from this processor's cursor, else from wherever there are any.
-    CUDA_ZSTD_INLINE SlabGrant obtain(Env& env, unsigned size_class, std::uint32_t want) const {
+    /// Up to `want` slots of the class, from this processor's cursor, else from wherever there are any. A count of 0
+    /// comes with the reason as the start.
+    CUDA_ZSTD_INLINE Reserved reserve_slots(Env& env, unsigned size_class, std::uint32_t want) const {
         const unsigned station = stations_.here(env);
-        const std::uint64_t seen =
-            env.load(*stations_.template cell<Env>(size_class, station, Stations::cursor), Order::acquire);
-        if (static_cast<std::uint32_t>(seen) != 0) {
-            const std::uint32_t slab = static_cast<std::uint32_t>(seen) - 1u;
-            std::uint32_t returned = 0;
-            const SlabGrant grant = slabs_.reserve(env, slab, size_class, want, returned);
-            if (returned != 0) add_credits(env, slab, returned);
-            if (grant.count != 0) return grant;
+        const Cursor cursor{
+            env.load(*stations_.template cell<Env>(size_class, station, Stations::cursor), Order::relaxed)};
+        SlabGrant grant{cursor.current_plus_1() - 1u, 0, 0};
+        SlabWord old{0};
+        if (cursor.current_plus_1() != 0) {
+            old = slabs_.subtract(env, grant.slab, want);
+            grant = SlabMap<Env>::granted(old, grant.slab, size_class, want);
         }
-        return supply_->refill(env, size_class, station, want);
+        if (grant.count != want) grant = supply_->refill(env, size_class, station, want, cursor.raw, old.raw);
+        Reserved got{std::uint64_t{grant.slab} << 32 | grant.start << 8 | grant.count, 0};
+        if (grant.count != 0) got.gone = set_slots(env, grant);
+        if (cursor.wants_next() && old.passes_half(want)) supply_->prepare(env, size_class, station, cursor.raw);
+        return got;
     }
 
-    CUDA_ZSTD_INLINE void add_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
-        const SlabWord now = slabs_.add_credits(env, slab, count);
-        if (now.needs_care()) supply_->take_care(env, slab, now);
+    /// Marks the slots of a grant as taken. They lie in one word of bits or in two that are neighbors. Returns those
+    /// that were: bit n for slot start + n.
+    CUDA_ZSTD_INLINE std::uint32_t set_slots(Env& env, const SlabGrant& grant) const {
+        atom<std::uint32_t>* const words = slabs_.bits_of(grant.slab) + grant.start / 32u;
+        const unsigned first = grant.start % 32u;
+        const std::uint32_t mask = low_bits(grant.count);
+        std::uint32_t gone = env.fetch_or(words[0], mask << first, Order::acquire) >> first;
+        if (first + grant.count > 32u)
+            gone |= env.fetch_or(words[1], mask >> (32u - first), Order::acquire) << (32u - first);
+        return gone & mask;
     }
 
-    /// Clears the slots of all `peers`, which share a word of bits. Returns whether the caller's was taken, and no
-    /// other peer frees the same.
-    CUDA_ZSTD_INLINE bool clear_slot(Env& env, LaneMask peers, std::uint32_t slab, std::uint32_t slot) const {
-        const std::uint32_t bit = 1u << (slot % 32u);
-        const std::uint32_t bits = env.reduce_or(peers, bit);
-        env.sync(peers); // the other lanes' accesses to their blocks come before the bits that the first lane clears
-        std::uint32_t seen = 0;
-        if (env.lane() == lowest_bit(peers))
-            seen = env.fetch_and(slabs_.bits_of(slab)[slot / 32u], ~bits, Order::release);
-        seen = env.shfl(peers, seen, lowest_bit(peers));
-        if (popcount(bits) != popcount(peers)) { // somebody frees a block twice in one call: the first lane counts
-            const LaneMask same = env.match_any(peers, slot);
-            if (env.lane() != lowest_bit(same)) return false;
+    /// What is wrong with the caller's pointer, once something is with one of the lanes'. `seen` is what was set of the
+    /// word that the peers cleared, or all ones if all was.
+    static CUDA_ZSTD_RARE Status find_fault(Env& env, char* control_block, LaneMask lanes, LaneMask peers,
+                                            std::uint32_t slot, Status status, std::uint32_t seen) {
+        // Of several lanes that free one block in one call, the first counts.
+        const LaneMask same = env.match_any(peers, slot);
+        if (status == Status::ok && slot != no_slot &&
+            ((seen >> (slot % 32u) & 1u) == 0 || env.lane() != lowest_bit(same)))
+            status = Status::double_free;
+        if (status != Status::ok) {
+            const ControlCell cell =
+                status == Status::double_free ? ControlCell::double_frees : ControlCell::invalid_frees;
+            env.fetch_add(control(control_block, cell), 1u, Order::relaxed);
         }
-        return (seen & bit) != 0;
+        env.sync(lanes);
+        return status;
     }
 
     CUDA_ZSTD_HD Place locate(Env& env, const void* block) const {
@@ -260,15 +268,10 @@ private:
         return *reinterpret_cast<atom<std::uint32_t>*>(block + static_cast<unsigned>(cell) * 128u);
     }
 
-    static CUDA_ZSTD_RARE void note_failure(Env& env, char* control_block, std::size_t bytes) {
+    static CUDA_ZSTD_RARE void note_failures(Env& env, char* control_block, std::size_t bytes, std::uint32_t count) {
         const auto clipped = static_cast<std::uint32_t>(bytes < 0xffffffffu ? bytes : 0xffffffffu);
-        if (env.fetch_add(control(control_block, ControlCell::failures), 1u, Order::relaxed) == 0)
+        if (env.fetch_add(control(control_block, ControlCell::failures), count, Order::relaxed) == 0)
             env.store(control(control_block, ControlCell::first_failed_bytes), clipped, Order::relaxed);
-    }
-
-    static CUDA_ZSTD_RARE void note_bad_free(Env& env, char* control_block, Status status) {
-        const ControlCell cell = status == Status::double_free ? ControlCell::double_frees : ControlCell::invalid_frees;
-        env.fetch_add(control(control_block, cell), 1u, Order::relaxed);
     }
 
     const Supply* supply_ = nullptr; ///< in the arena
@@ -292,9 +295,6 @@ CUDA_ZSTD_HD void format_heap(Env& env, void* arena, const HeapLayout& layout, s
         env.store(page_bits[word],
                   low_bits(layout.page_count - word * 32u < 32u ? layout.page_count - word * 32u : 32u),
                   Order::relaxed);
-    for (std::uint32_t station = worker; station < layout.stations; station += workers)
-        env.store(*heap.stations().template cell<Env>(size_class_count, station, Stations::cursor),
-                  std::uint64_t{station}, Order::relaxed);
     if (worker != 0) return;
     env.store(heap.control(ControlCell::free_pages), layout.page_count, Order::relaxed);
     env.store(heap.control(ControlCell::least_free_pages), layout.page_count, Order::relaxed);

@@ -20,7 +20,7 @@ inline constexpr std::uint32_t slot_words_per_page = page_bytes / min_slot_bytes
 /// A slab has at most 2^5 pages, 2 MiB.
 inline constexpr unsigned max_slab_log2_pages = 5;
 /// Slots that a slab aims at; more only where a single page holds more.
-inline constexpr std::uint32_t target_slots = 4096;
+inline constexpr std::uint32_t target_slots = 16384;
 /// Cells that different processors write lie this many bytes apart: a sector of the L2 cache.
 inline constexpr std::uint32_t station_bytes = 32;
 
@@ -31,6 +31,7 @@ inline constexpr std::size_t max_pages = (std::size_t{1} << 25) - 1;
 struct HeapLayout {
     std::uint32_t page_count = 0;
     std::uint32_t stations = 1;        ///< cursors and lists of each size class
+    std::uint32_t station_scale = 0;   ///< stations for each processor, in units of 2^-16
     std::uint32_t slab_log2_pages = 0; ///< the largest slab of this heap
     // Offsets from the arena's start, in bytes.
     std::size_t control_offset = 0;
@@ -63,9 +64,12 @@ inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned proces
     const std::size_t shard_bytes = std::size_t{16} << 20;
     std::size_t shards = arena_bytes / shard_bytes;
     shards = shards < 1 ? 1 : shards;
-    layout.stations = static_cast<std::uint32_t>(shards < processors ? shards : (processors == 0 ? 1 : processors));
-    // What all cursors together may hold back, were every class in use on every processor: half of the heap.
-    const std::size_t share = arena_bytes / 2 / (std::size_t{size_class_count} * layout.stations);
+    processors = processors == 0 ? 1 : processors;
+    layout.stations = static_cast<std::uint32_t>(shards < processors ? shards : processors);
+    layout.station_scale = (layout.stations << 16) / processors;
+    // Slabs grow with a class's use, from one page. What the cursors of one class may hold back in the end, a slab in
+    // use and one to follow it for each processor: an eighth of the heap.
+    const std::size_t share = arena_bytes / 16 / layout.stations;
     while (layout.slab_log2_pages < max_slab_log2_pages &&
            (std::size_t{page_bytes} << (layout.slab_log2_pages + 1)) <= share)
         ++layout.slab_log2_pages;

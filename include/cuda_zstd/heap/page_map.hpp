@@ -19,6 +19,17 @@
 namespace cuda_zstd {
 
 inline constexpr std::uint32_t no_page = 0xffffffffu;
+/// Places that a rover points out before a claim searches the map.
+inline constexpr unsigned rover_tries = 3;
+
+/// A processor's own way through the map: of `count` rovers, number `index` visits the words index, index + count, ...
+/// one after the other, and hands out each place once a round, so that callers do not try the same one.
+template <class Env>
+struct Rover {
+    typename Env::template atom<std::uint64_t>* position; ///< pages handed out so far
+    std::uint32_t index;
+    std::uint32_t count;
+};
 
 template <class Env>
 struct PageMap {
@@ -27,7 +38,7 @@ struct PageMap {
 
     atom<std::uint32_t>* bits;       ///< 1 = free
     atom<std::uint32_t>* free_count; ///< at least the bits set
-    atom<std::uint32_t>* least_free; ///< the smallest free_count that a claim left behind
+    atom<std::uint32_t>* least_free; ///< the smallest free_count that a release found
     std::uint32_t page_count;
 
     /// Whether `count` pages may be free: false is a proof that they are not. Cost: one load.
@@ -35,37 +46,70 @@ struct PageMap {
         return env.load(*free_count, Order::acquire) >= count;
     }
 
-    /// Takes `count` adjacent pages. Returns the first, or no_page. `rover` is the word where the search begins, a hint
-    /// of the caller's own that moves on by `stride` words when it is used up: so callers with rovers of their own do
-    /// not fight for the same words. Cost: two loads, three atomics and one for each 32 pages when the hint is good;
-    /// else a pass over the map. What the releasing thread did before its release is visible to the claimer.
-    CUDA_ZSTD_RARE std::uint32_t claim(Env& env, std::uint32_t count, atom<std::uint64_t>& rover,
-                                       std::uint32_t stride) const {
-        if (!may_have(env, count)) return no_page;
+    /// Takes `count` adjacent pages. Returns the first, or no_page. Up to 32 lie in one word, aligned to the next power
+    /// of two, where the rover finds them so. Cost: three atomics, two of them one after the other, when the rover's
+    /// place is free; else a pass over the map. What the releasing thread did before its release is visible to the
+    /// claimer; who sees these pages gone sees what the claimer did before.
+    CUDA_ZSTD_RARE std::uint32_t claim(Env& env, std::uint32_t count, const Rover<Env>& rover) const {
         const std::uint32_t words = (page_count + 31u) / 32u;
-        const std::uint32_t start = static_cast<std::uint32_t>(env.load(rover, Order::relaxed)) % words;
-        std::uint32_t page = search(env, count, start, words);
-        // The second part ends inside the first, so that a run across the hint is found too.
+        // Runs of many words begin in regions of their own.
+        std::uint32_t word = static_cast<std::uint32_t>(std::uint64_t{words} * rover.index / rover.count);
+        if (count <= 32u) {
+            const std::uint32_t rounds = words > rover.count ? words / rover.count : 1u;
+            const std::uint32_t step = count == 1 ? 1u : 2u << highest_bit(count - 1u);
+            for (unsigned attempt = 0; attempt < rover_tries; ++attempt) {
+                // The position of a claim that others of another size came before is not aligned: the place is that
+                // below, and may be taken in part.
+                const auto position =
+                    static_cast<std::uint32_t>(env.fetch_add(*rover.position, std::uint64_t{step}, Order::relaxed));
+                word = (rover.index + rover.count * (position / 32u % rounds)) % words;
+                const std::uint32_t bit = position % 32u & ~(step - 1u);
+                if (take_exactly(env, word, low_bits(count) << bit)) return taken(env, word * 32u + bit, count);
+            }
+        }
+        if (!may_have(env, count)) return no_page;
+        std::uint32_t page = search(env, count, word, words);
+        // The second part ends inside the first, so that a run across the start is found too.
         const std::uint32_t overlap = (count + 31u) / 32u + 1u;
-        if (page == no_page && start != 0)
-            page = search(env, count, 0, start + overlap < words ? start + overlap : words);
-        if (page == no_page) return no_page;
-        // Release: who sees these pages gone also sees what the caller did before, such as marking the cursor that
-        // they are for.
-        const std::uint32_t left = env.fetch_sub(*free_count, count, Order::release) - count;
-        env.fetch_min(*least_free, left, Order::relaxed);
-        if (page / 32u != start) env.store(rover, std::uint64_t{start + stride}, Order::relaxed);
-        return page;
+        if (page == no_page && word != 0) page = search(env, count, 0, word + overlap < words ? word + overlap : words);
+        return page == no_page ? no_page : taken(env, page, count);
+    }
+
+    /// Whether a run of `count` pages is free: a pass over the map that changes nothing.
+    CUDA_ZSTD_RARE bool has_run(Env& env, std::uint32_t count) const {
+        if (!may_have(env, count)) return false;
+        std::uint32_t length = 0;
+        const std::uint32_t words = (page_count + 31u) / 32u;
+        for (std::uint32_t word = 0; word < words; ++word) {
+            std::uint32_t seen = env.load(bits[word], Order::acquire);
+            if (seen == ~0u) {
+                length += 32u;
+                if (length >= count) return true;
+                continue;
+            }
+            for (unsigned bit = 0; bit < 32u; ++bit, seen >>= 1) {
+                length = (seen & 1u) != 0 ? length + 1 : 0;
+                if (length >= count) return true;
+            }
+        }
+        return false;
     }
 
     /// Gives `count` pages from `first` back. Cost: one atomic for each 32 pages and one for the count. What the
     /// caller did before is visible to whoever claims them.
     CUDA_ZSTD_RARE void release(Env& env, std::uint32_t first, std::uint32_t count) const {
-        env.fetch_add(*free_count, count, Order::relaxed);
+        // A least count lies just before a release, or is the present one.
+        const std::uint32_t before = env.fetch_add(*free_count, count, Order::relaxed);
+        if (before < env.load(*least_free, Order::relaxed)) env.fetch_min(*least_free, before, Order::relaxed);
         set_bits(env, first, count);
     }
 
 private:
+    CUDA_ZSTD_INLINE std::uint32_t taken(Env& env, std::uint32_t first, std::uint32_t count) const {
+        env.fetch_sub(*free_count, count, Order::release);
+        return first;
+    }
+
     /// The bits of word `word` that belong to pages [first, first + count).
     static CUDA_ZSTD_INLINE std::uint32_t part(std::uint32_t word, std::uint32_t first, std::uint32_t count) {
         const std::uint32_t from = word * 32u > first ? 0u : first - word * 32u;
@@ -78,11 +122,19 @@ private:
             env.fetch_or(bits[word], part(word, first, count), Order::release);
     }
 
-    /// Clears the bits `mask` of a word, all or none.
+    /// Clears the bits `mask` of a word, all or none: at once, and puts back what it got if that was not all.
+    CUDA_ZSTD_HD bool take_exactly(Env& env, std::uint32_t word, std::uint32_t mask) const {
+        const std::uint32_t got = env.fetch_and(bits[word], ~mask, Order::acq_rel) & mask;
+        if (got == mask) return true;
+        if (got != 0) env.fetch_or(bits[word], got, Order::release);
+        return false;
+    }
+
+    /// Clears the bits `mask` of a word, all or none: only if all are there.
     CUDA_ZSTD_HD bool take_bits(Env& env, std::uint32_t word, std::uint32_t mask) const {
         std::uint32_t seen = env.load(bits[word], Order::relaxed);
         while ((seen & mask) == mask)
-            if (env.compare_exchange(bits[word], seen, seen & ~mask, Order::acquire)) return true;
+            if (env.compare_exchange(bits[word], seen, seen & ~mask, Order::acq_rel)) return true;
         return false;
     }
 
@@ -115,8 +167,8 @@ private:
                     run_length = 0;
                     bit += gap;
                 }
-                const std::uint32_t taken = ~(seen >> bit);
-                const unsigned ones = taken == 0 ? 32u : lowest_bit(taken);
+                const std::uint32_t gone = ~(seen >> bit);
+                const unsigned ones = gone == 0 ? 32u : lowest_bit(gone);
                 const unsigned length = ones < 32u - bit ? ones : 32u - bit;
                 if (run_length == 0) run_first = word * 32u + bit;
                 run_length += length;

@@ -21,8 +21,11 @@ CUDA_ZSTD_HD HeapReport make_report(Env& env, const Heap<Env>& heap, const HeapS
     report.live_bytes = sums.live_bytes;
     report.live_blocks = sums.live_blocks;
     report.page_bytes_in_use = std::uint64_t{sums.slab_pages + sums.run_pages} << page_shift;
-    report.peak_page_bytes = (page_count - cell(ControlCell::least_free_pages)) << page_shift;
-    report.free_page_bytes = std::uint64_t{cell(ControlCell::free_pages)} << page_shift;
+    const std::uint64_t free_pages = cell(ControlCell::free_pages);
+    const std::uint64_t least_free_pages = cell(ControlCell::least_free_pages);
+    report.peak_page_bytes = (page_count - (free_pages < least_free_pages ? free_pages : least_free_pages))
+                             << page_shift;
+    report.free_page_bytes = free_pages << page_shift;
     report.free_slot_bytes = sums.free_slot_bytes;
     report.largest_free_bytes = std::uint64_t{runs.longest} << page_shift;
     report.slabs = sums.slabs;

@@ -51,6 +51,14 @@ struct SlabWord {
     }
     /// Whether an addition of credits that made this word must be followed up: the slab is out of reach, or empty.
     CUDA_ZSTD_INLINE bool needs_care() const { return is_slab() && credits() > 0 && (!listed() || all_free()); }
+    /// Whether a reservation of `want` slots from this word makes less than half of the slab free that was not before.
+    CUDA_ZSTD_INLINE bool passes_half(std::uint32_t want) const {
+        if (!is_slab() || credits() <= 0) return false;
+        const std::uint32_t half_bytes = page_bytes / 2 << log2_pages();
+        const std::uint32_t slot_bytes = slot_bytes_of(size_class());
+        const auto now = static_cast<std::uint32_t>(credits());
+        return now * slot_bytes > half_bytes && (now < want || (now - want) * slot_bytes <= half_bytes);
+    }
     /// What is left of a slab when its pages are given back: the next generation, nothing else.
     CUDA_ZSTD_INLINE SlabWord retired() const {
         const std::uint64_t next = (raw & low_mask) + (std::uint64_t{1} << generation_shift);
@@ -64,7 +72,7 @@ struct SlabWord {
     static CUDA_ZSTD_INLINE std::uint64_t credit(std::uint32_t count) { return std::uint64_t{count} << 32; }
 };
 
-/// Slots reserved in a slab: `count` of them, from slot `start` on if the slab was never freed into.
+/// Slots reserved in a slab: `count` of them, from slot `start` on unless somebody else has one of those.
 struct SlabGrant {
     std::uint32_t slab = 0;
     std::uint32_t start = 0;
@@ -86,20 +94,27 @@ struct SlabMap {
     atom<std::uint32_t>* slot_bits; ///< slot_words_per_page for each page; 1 = taken
 
     /// Reserves up to `want` slots of the slab if it is one of the class. Cost: one atomic, a second one when it
-    /// got less. `returned` is what was over-subtracted: the caller gives it back (Heap::add_credits).
+    /// got less. `returned` is what was over-subtracted: the caller gives it back (SlabShelf::add_credits).
     CUDA_ZSTD_HD SlabGrant reserve(Env& env, std::uint32_t slab, unsigned size_class, std::uint32_t want,
                                    std::uint32_t& returned) const {
-        const SlabWord old{env.fetch_sub(words[slab], SlabWord::credit(want), Order::acquire)};
-        SlabGrant grant{slab, 0, 0};
-        if (old.is_slab() && old.size_class() == size_class && old.credits() > 0) {
-            const auto credits = static_cast<std::uint32_t>(old.credits());
-            grant.count = credits < want ? credits : want;
-            // In a slab that was never freed into, the free slots are the last `credits`.
-            const std::uint32_t slots = old.slots();
-            grant.start = credits < slots ? slots - credits : 0;
-        }
+        const SlabGrant grant = granted(subtract(env, slab, want), slab, size_class, want);
         returned = want - grant.count;
         return grant;
+    }
+
+    /// The first half of a reservation: takes credits, whether they are there or not. Returns the word before.
+    CUDA_ZSTD_INLINE SlabWord subtract(Env& env, std::uint32_t slab, std::uint32_t want) const {
+        return SlabWord{env.fetch_sub(words[slab], SlabWord::credit(want), Order::acquire)};
+    }
+
+    /// What a subtraction of `want` credits from a word that was `old` got. Slots are handed out from the last to the
+    /// first: those of a slab that was never freed into are the `count` from `start` on, in any other it is a hint.
+    static CUDA_ZSTD_INLINE SlabGrant granted(SlabWord old, std::uint32_t slab, unsigned size_class,
+                                              std::uint32_t want) {
+        if (!old.is_slab() || old.size_class() != size_class || old.credits() <= 0) return {slab, 0, 0};
+        const auto credits = static_cast<std::uint32_t>(old.credits());
+        const std::uint32_t count = credits < want ? credits : want;
+        return {slab, credits - count, count};
     }
 
     /// Adds credits: freed slots, whose bits must be clear, or what a reservation gives back. The caller must follow up

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+// How slabs come to be, where they are kept, and how they end.
+//
+// Invariant: a slab is in exactly one place: in one cursor, on one list of its class, held by one thread, or unlisted
+// because it has no credits. Only a holder pushes, unlists or retires. Whoever makes an unlisted slab's credits
+// positive, by a free or by giving back what it had over-subtracted, tries to become its holder, so that no free slot
+// is ever out of reach. A holder's work is a move (Stations).
+//
+// Progress: lock-free.
+#pragma once
+
+#include "cuda_zstd/core/config.hpp"
+#include "cuda_zstd/core/memory_order.hpp"
+#include "cuda_zstd/heap/page_entry.hpp"
+#include "cuda_zstd/heap/page_map.hpp"
+#include "cuda_zstd/heap/slab.hpp"
+#include "cuda_zstd/heap/slab_list.hpp"
+#include "cuda_zstd/heap/stations.hpp"
+
+#include <cstdint>
+
+namespace cuda_zstd {
+
+template <class Env>
+struct SlabShelf {
+    template <class T>
+    using atom = typename Env::template atom<T>;
+
+    PageMap<Env> pages;
+    SlabMap<Env> slabs;
+    atom<std::uint32_t>* entries; ///< one PageEntry for each page
+    atom<std::uint32_t>* next;    ///< links of the lists
+    Stations stations;
+    std::uint32_t slab_log2_pages;     ///< the largest slab
+    atom<std::uint32_t>* became_empty; ///< times that a slab with all its credits was put or found in reach
+
+    static constexpr std::uint32_t no_slab = SlabList<Env>::empty;
+
+    CUDA_ZSTD_INLINE atom<std::uint64_t>& cursor_of(unsigned size_class, unsigned station) const {
+        return *stations.cell<Env>(size_class, station, Stations::cursor);
+    }
+    CUDA_ZSTD_INLINE SlabList<Env> list_of(unsigned size_class, unsigned station) const {
+        return {stations.cell<Env>(size_class, station, Stations::list), next};
+    }
+    CUDA_ZSTD_INLINE SlabWord word(Env& env, std::uint32_t slab) const {
+        return SlabWord{env.load(slabs.words[slab], Order::acquire)};
+    }
+    /// Takes adjacent pages, from this processor's rover on.
+    CUDA_ZSTD_INLINE std::uint32_t claim_pages(Env& env, std::uint32_t count) const {
+        const unsigned station = stations.here(env);
+        return pages.claim(env, count,
+                           {stations.cell<Env>(size_class_count, station, Stations::rover), station, stations.count});
+    }
+
+    /// Gives credits to a slab that the caller does not hold.
+    CUDA_ZSTD_HD void add_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
+        const SlabWord now = slabs.add_credits(env, slab, count);
+        if (now.needs_care()) take_care(env, slab, now);
+    }
+
+    /// What SlabWord::needs_care asks for: puts the slab in reach, or tells reclaimers that it is empty.
+    CUDA_ZSTD_RARE void take_care(Env& env, std::uint32_t slab, SlabWord now) const {
+        if (now.listed()) {
+            now = word(env, slab); // acquires what the last holder did, which a reclaimer must see: see published()
+            env.fetch_add(*became_empty, 1u, Order::release);
+            return;
+        }
+        stations.begin_move(env);
+        while (now.is_slab() && !now.listed() && now.credits() > 0) {
+            if (!env.compare_exchange(slabs.words[slab], now.raw, now.raw | SlabWord::listed_bit, Order::acq_rel))
+                continue;
+            settle(env, slab);
+            break;
+        }
+        stations.end_move(env);
+    }
+
+    /// Gives a held slab its place: retired when nobody is inside, on its list when it has credits, else unlisted.
+    CUDA_ZSTD_RARE void settle(Env& env, std::uint32_t slab) const {
+        SlabWord now = word(env, slab);
+        for (;;) {
+            if (now.all_free()) {
+                if (!env.compare_exchange(slabs.words[slab], now.raw, now.retired().raw, Order::acq_rel)) continue;
+                for (std::uint32_t page = slab; page < slab + now.pages(); ++page)
+                    env.store(entries[page], 0u, Order::relaxed);
+                pages.release(env, slab, now.pages());
+                return;
+            }
+            if (now.credits() > 0) {
+                list_of(now.size_class(), stations.here(env)).push(env, slab);
+                published(env, slab);
+                return;
+            }
+            if (env.compare_exchange(slabs.words[slab], now.raw, now.raw & ~SlabWord::listed_bit, Order::release))
+                return;
+        }
+    }
+
+    /// To be called when a slab was put where others can reach it: it may have become empty while it was held. Whoever
+    /// gave it its last credit has told the reclaimers, one of which may have passed this place before the slab was
+    /// here. The addition of nothing comes before or after that credit in the order of the word's changes: after it,
+    /// this call sees the slab empty and tells again; before it, whoever is told sees the slab in its place.
+    CUDA_ZSTD_HD void published(Env& env, std::uint32_t slab) const {
+        const SlabWord now{env.fetch_add(slabs.words[slab], std::uint64_t{0}, Order::acq_rel)};
+        if (now.all_free()) env.fetch_add(*became_empty, 1u, Order::release);
+    }
+
+    /// The size of a slab that follows one of `previous_log2` (-1: none): twice as large, at least for `want` blocks.
+    CUDA_ZSTD_HD std::uint32_t size_after(unsigned size_class, int previous_log2, std::uint32_t want) const {
+        const std::uint64_t slot_bytes = slot_bytes_of(size_class);
+        const auto grown = static_cast<std::uint32_t>(previous_log2 + 1);
+        std::uint32_t log2_pages = 0;
+        while (log2_pages < slab_log2_pages &&
+               ((page_bytes << log2_pages) < want * slot_bytes ||
+                (log2_pages < grown && (page_bytes << log2_pages) < target_slots * slot_bytes)))
+            ++log2_pages;
+        return log2_pages;
+    }
+
+    /// A new slab of at most 2^log2_pages pages, as large as the free pages allow, of which the caller has up to
+    /// `want` slots, the last ones; it holds the slab if there are more. `slab` of the grant is no_slab when no page is
+    /// free.
+    CUDA_ZSTD_RARE SlabGrant make_slab(Env& env, unsigned size_class, std::uint32_t log2_pages,
+                                       std::uint32_t want) const {
+        std::uint32_t slab = claim_pages(env, 1u << log2_pages);
+        while (slab == no_page && log2_pages != 0) {
+            --log2_pages;
+            if (pages.may_have(env, 1u << log2_pages)) slab = claim_pages(env, 1u << log2_pages);
+        }
+        if (slab == no_page) return {no_slab, 0, 0};
+        for (std::uint32_t page = 0; page < 1u << log2_pages; ++page)
+            env.store(entries[slab + page], PageEntry::of_slab(size_class, log2_pages, page).raw, Order::relaxed);
+        const SlabWord whole{SlabWord::birth(size_class, log2_pages)};
+        const std::uint32_t slots = whole.slots();
+        const std::uint32_t count = want < slots ? want : slots;
+        const std::uint64_t left = whole.raw - SlabWord::credit(count);
+        env.fetch_add(slabs.words[slab], count < slots ? left : left & ~SlabWord::listed_bit, Order::release);
+        return {slab, slots - count, count};
+    }
+};
+
+} // namespace cuda_zstd

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// Stations: what one processor has for itself, so that processors do not meet at one address.
+//
+// Invariant: a station of a size class is its cursor and its list of slabs, two cells of 64 bits in one sector. Behind
+// the stations of the size classes come those of the page map: the processor's rover, and its count of moves. A move is
+// a piece of work that takes slabs or pages out of the places where others look for them; it begins before they
+// disappear and ends when they are back. So whoever finds the same sum of all counts before and after a look at every
+// place, with no move under way, has seen every free slot and page that there was.
+#pragma once
+
+#include "cuda_zstd/core/config.hpp"
+#include "cuda_zstd/core/memory_order.hpp"
+#include "cuda_zstd/core/size_class.hpp"
+#include "cuda_zstd/heap/layout.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cuda_zstd {
+
+/// What a cursor holds: the slab that a processor serves a size class from, the one prepared to follow it, and whether
+/// somebody is about to change them. Slabs are stored plus one, so that 0 is an empty cursor.
+struct Cursor {
+    std::uint64_t raw = 0;
+
+    static constexpr unsigned slab_bits = 25;
+    static constexpr std::uint64_t slab_mask = (std::uint64_t{1} << slab_bits) - 1;
+    static constexpr std::uint64_t busy_bit = std::uint64_t{1} << 63;
+    static_assert(max_pages <= slab_mask);
+
+    static CUDA_ZSTD_INLINE Cursor of(std::uint32_t current_plus_1, std::uint32_t next_plus_1) {
+        return {current_plus_1 | std::uint64_t{next_plus_1} << slab_bits};
+    }
+    CUDA_ZSTD_INLINE std::uint32_t current_plus_1() const { return static_cast<std::uint32_t>(raw & slab_mask); }
+    CUDA_ZSTD_INLINE std::uint32_t next_plus_1() const {
+        return static_cast<std::uint32_t>(raw >> slab_bits & slab_mask);
+    }
+    CUDA_ZSTD_INLINE bool busy() const { return (raw & busy_bit) != 0; }
+    CUDA_ZSTD_INLINE Cursor made_busy() const { return {raw | busy_bit}; }
+    /// Whether there is neither a next slab nor anybody who brings one.
+    CUDA_ZSTD_INLINE bool wants_next() const { return raw >> slab_bits == 0; }
+};
+
+/// The stations of a heap, which lie in its arena.
+struct Stations {
+    char* base = nullptr;
+    std::uint32_t count = 0; ///< of each class
+    /// Stations for each processor, in units of 2^-16.
+    std::uint32_t scale = 0;
+
+    enum Part : unsigned { cursor, list, rover = cursor, moves = list };
+
+    template <class Env>
+    CUDA_ZSTD_INLINE typename Env::template atom<std::uint64_t>* cell(unsigned size_class, unsigned station,
+                                                                      Part part) const {
+        using Cell = typename Env::template atom<std::uint64_t>;
+        // A model checker's cells are larger than half a sector.
+        constexpr std::size_t stride = sizeof(Cell) > station_bytes / 2 ? sizeof(Cell) : station_bytes / 2;
+        const std::size_t index = (std::size_t{size_class} * count + station) * 2 + part;
+        return reinterpret_cast<Cell*>(base + index * stride);
+    }
+    /// The caller's: the processor's number, scaled. A number beyond those that the heap was laid out for is allowed.
+    template <class Env>
+    CUDA_ZSTD_INLINE unsigned here(Env& env) const {
+        const unsigned station = env.processor() * scale >> 16;
+        return station < count ? station : count - 1;
+    }
+
+    template <class Env>
+    CUDA_ZSTD_INLINE void begin_move(Env& env) const {
+        env.fetch_add(*cell<Env>(size_class_count, here(env), moves), std::uint64_t{1}, Order::relaxed);
+    }
+    /// Counts one more completed move in the upper half and one less under way in the lower. Only the sums over all
+    /// stations are counts, since a thread may end on another processor than it began on.
+    template <class Env>
+    CUDA_ZSTD_INLINE void end_move(Env& env) const {
+        env.fetch_add(*cell<Env>(size_class_count, here(env), moves), (std::uint64_t{1} << 32) - 1, Order::release);
+    }
+    /// The sum of all counts: moves completed in the upper half, under way in the lower. Cost: a load for each station.
+    template <class Env>
+    CUDA_ZSTD_HD std::uint64_t all_moves(Env& env) const {
+        std::uint64_t sum = 0;
+#pragma unroll 4
+        for (unsigned station = 0; station < count; ++station)
+            sum += env.load(*cell<Env>(size_class_count, station, moves), Order::acquire);
+        return sum;
+    }
+    static CUDA_ZSTD_INLINE bool any_under_way(std::uint64_t all_moves) {
+        return static_cast<std::uint32_t>(all_moves) != 0;
+    }
+};
+
+} // namespace cuda_zstd
