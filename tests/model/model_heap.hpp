@@ -32,6 +32,7 @@ public:
         HeapLayout& layout = layout_;
         layout.page_count = page_count;
         layout.stations = station_count;
+        layout.station_scale = 1u << 16;
         layout.slab_log2_pages = 0;
         char* const base = reinterpret_cast<char*>(this);
         const auto offset = [&](const void* part) {

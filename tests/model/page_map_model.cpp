@@ -44,7 +44,7 @@ struct Pages {
     }
     /// Claims a run, writes to it and gives it back. Returns whether it got one.
     bool use(Env& env, std::uint32_t count) {
-        const std::uint32_t first = map().claim(env, count, rover, 1);
+        const std::uint32_t first = map().claim(env, count, {&rover, 0, 1});
         if (first == no_page) return false;
         RL_ASSERT(first + count <= page_count);
         touch(first, count);
@@ -59,7 +59,7 @@ struct Pages {
             set += popcount(env.load(word, Order::relaxed));
         RL_ASSERT(set == count);
         // At rest a run that exists is found.
-        RL_ASSERT(map().claim(env, count, rover, 1) != no_page);
+        RL_ASSERT(map().claim(env, count, {&rover, 0, 1}) != no_page);
     }
 };
 

@@ -25,7 +25,7 @@ struct View {
           entries(reinterpret_cast<const std::uint32_t*>(arena + of.page_entries_offset)),
           page_bits(reinterpret_cast<const std::uint32_t*>(arena + of.page_bits_offset)),
           slot_bits(reinterpret_cast<const std::uint32_t*>(arena + of.slot_bits_offset)),
-          stations{const_cast<char*>(arena) + of.stations_offset, of.stations}, layout(of) {}
+          stations{const_cast<char*>(arena) + of.stations_offset, of.stations, of.station_scale}, layout(of) {}
 
     bool page_free(std::uint32_t page) const { return (page_bits[page / 32] >> (page % 32) & 1u) != 0; }
     std::uint32_t taken_slots(std::uint32_t slab, std::uint32_t slots) const {
@@ -56,10 +56,11 @@ std::string count_reaches(const View& view, std::vector<unsigned>& reaches) {
             return {};
         };
         for (unsigned station = 0; station < view.layout.stations; ++station) {
-            const std::uint64_t cursor = view.cell(size_class, station, Stations::cursor);
-            if (cursor >> 32 != 0) return "a cursor is being refilled, at rest";
-            if (static_cast<std::uint32_t>(cursor) != 0)
-                if (std::string bad = reach(static_cast<std::uint32_t>(cursor) - 1); !bad.empty()) return bad;
+            const Cursor cursor{view.cell(size_class, station, Stations::cursor)};
+            if (cursor.busy()) return "a cursor is busy, at rest";
+            for (const std::uint32_t slab_plus_1 : {cursor.current_plus_1(), cursor.next_plus_1()})
+                if (slab_plus_1 != 0)
+                    if (std::string bad = reach(slab_plus_1 - 1); !bad.empty()) return bad;
             auto link = static_cast<std::uint32_t>(view.cell(size_class, station, Stations::list));
             for (std::uint32_t length = 0; link != 0; link = view.next[link - 1]) {
                 if (++length > view.layout.page_count) return "a list runs in a circle";
@@ -124,6 +125,8 @@ std::string audit_at_rest(char* arena, const HeapLayout& layout, const Ledger& l
         return "the count of free pages is " +
                std::to_string(static_cast<std::int32_t>(heap.control(ControlCell::free_pages).value)) +
                ", the map has " + std::to_string(free_pages);
+    solo_env env;
+    if (Stations::any_under_way(view.stations.all_moves(env))) return "a move is under way, at rest";
     if (blocks != ledger.live_count()) return "a live block is in no slab and no run";
     return {};
 }
