@@ -98,7 +98,13 @@ struct RelaxedRelease : AsWritten { // the bits of a release
         return access == Access::fetch_or || access == Access::fetch_add ? Order::relaxed : asked;
     }
 };
-using RelaxedClaim = Relaxed<Access::compare_exchange, Order::acquire>;
+struct RelaxedClaim : AsWritten { // the bits of a claim
+    static constexpr Order order_of(Access access, Order asked, ModelSite) {
+        return (access == Access::compare_exchange || access == Access::fetch_and) && asked == Order::acq_rel
+                   ? Order::release
+                   : asked;
+    }
+};
 
 TEST(PageMapModel, TwoThreadsContextBound) { expect_right<ShortRuns<2, AsWritten>>(context_bound(4)); }
 TEST(PageMapModel, TwoThreadsAtRandom) { expect_right<ShortRuns<2, AsWritten>>(random_search(300'000)); }

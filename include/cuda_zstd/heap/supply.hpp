@@ -142,29 +142,35 @@ struct SlabSupply : SlabShelf<Env> {
 
     enum class Reclaim : unsigned char { idle, begun, busy };
 
-    /// Becomes the one reclaimer (`begun`), unless no slab became empty since the last one (`idle`) or there is one.
+    /// Becomes the one reclaimer (`begun`), unless no slab became empty since the last one (`idle`) or there is one. A
+    /// reclaim is one move, so that nobody takes `idle` for an answer while another's is under way.
     CUDA_ZSTD_HD Reclaim begin_reclaim(Env& env) const {
         std::uint32_t seen = env.load(*epoch, Order::acquire);
         if ((seen & 1u) != 0) return Reclaim::busy;
         const std::uint32_t mark = env.load(*this->became_empty, Order::acquire);
-        if (env.load(*reclaimed, Order::relaxed) == mark) return Reclaim::idle;
-        if (!env.compare_exchange(*epoch, seen, seen + 1u, Order::acq_rel)) return Reclaim::busy;
-        env.store(*reclaimed, mark, Order::relaxed);
+        if (env.load(*reclaimed, Order::acquire) == mark) return Reclaim::idle;
+        stations.begin_move(env);
+        if (!env.compare_exchange(*epoch, seen, seen + 1u, Order::acq_rel)) {
+            stations.end_move(env);
+            return Reclaim::busy;
+        }
+        env.store(*reclaimed, mark, Order::release);
         return Reclaim::begun;
     }
 
     /// The share of one of `workers` in a reclaim that has begun: its cursors, then its lists.
     CUDA_ZSTD_HD void drain(Env& env, unsigned worker, unsigned workers) const {
-        stations.begin_move(env);
         for (unsigned index = worker; index < size_class_count * stations.count; index += workers) {
             drain_cursor(env, cursor_of(index / stations.count, index % stations.count));
             drain_list(env, list_of(index / stations.count, index % stations.count));
         }
-        stations.end_move(env);
     }
 
-    /// Ends the reclaim, after all workers are done.
-    CUDA_ZSTD_HD void end_reclaim(Env& env) const { env.fetch_add(*epoch, 1u, Order::release); }
+    /// Ends the reclaim, after all workers are done; by the one who began it.
+    CUDA_ZSTD_HD void end_reclaim(Env& env) const {
+        env.fetch_add(*epoch, 1u, Order::release);
+        stations.end_move(env);
+    }
 
 private:
     static CUDA_ZSTD_INLINE SlabGrant refused(Status status) {
