@@ -22,5 +22,20 @@
 #define CUDA_ZSTD_RARE __attribute__((noinline))
 #endif
 
+namespace cuda_zstd {
+
+/// The function itself, as a pointer that the compiler cannot see through. A kernel's registers are those of its
+/// deepest chain of calls; behind such a pointer a function follows the calling convention, which adds none to its
+/// caller's: it saves what it needs on the stack, which is the rare path's to pay.
+template <class Function>
+CUDA_ZSTD_INLINE Function* out_of_line(Function* function) {
+#if defined(__CUDA_ARCH__)
+    asm volatile("" : "+l"(function));
+#endif
+    return function;
+}
+
+} // namespace cuda_zstd
+
 /// A symbol that the library exports; all others are hidden.
 #define CUDA_ZSTD_API __attribute__((visibility("default")))

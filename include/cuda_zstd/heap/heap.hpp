@@ -75,7 +75,7 @@ public:
         status = Status::invalid;
         bool waiting = kind < size_class_count;
         if (kind == run_kind) {
-            const std::uint32_t page = supply_->claim_run(env, bytes);
+            const std::uint32_t page = out_of_line(&Supply::claim_run_rarely)(supply_, env, bytes);
             status = page == no_page ? Status::full : page == no_page_now ? Status::contended : Status::ok;
             if (status == Status::ok) block = pages_base_ + (std::size_t{page} << page_shift);
         }
@@ -96,9 +96,9 @@ public:
                 continue;
             }
             std::uint32_t slot = got.start() + rank;
-            if ((got.gone >> rank & 1u) != 0) slot = supply_->slabs.find_slot(env, got.slab(), got.start(), rank);
+            if ((got.gone >> rank & 1u) != 0)
+                slot = out_of_line(&Supply::find_slot_rarely)(supply_, env, got.slab(), got.start(), rank);
             if (slot == no_slot) {
-                supply_->add_credits(env, got.slab(), 1);
                 status = Status::contended;
                 continue;
             }
@@ -201,19 +201,18 @@ private:
     /// Up to `want` slots of the class, from this processor's cursor, else from wherever there are any. A count of 0
     /// comes with the reason as the start.
     CUDA_ZSTD_INLINE Reserved reserve_slots(Env& env, unsigned size_class, std::uint32_t want) const {
-        const unsigned station = stations_.here(env);
         const Cursor cursor{
-            env.load(*stations_.template cell<Env>(size_class, station, Stations::cursor), Order::relaxed)};
+            env.load(*stations_.template cell<Env>(size_class, stations_.here(env), Stations::cursor), Order::relaxed)};
         SlabGrant grant{cursor.current_plus_1() - 1u, 0, 0};
         SlabWord old{0};
         if (cursor.current_plus_1() != 0) {
             old = slabs_.subtract(env, grant.slab, want);
             grant = SlabMap<Env>::granted(old, grant.slab, size_class, want);
         }
-        if (grant.count != want) grant = supply_->refill(env, size_class, station, want, cursor.raw, old.raw);
+        if (grant.count != want || (cursor.wants_next() && old.passes_half(want)))
+            grant = out_of_line(&Supply::reserve_rarely)(supply_, env, size_class, want, cursor.raw, old.raw);
         Reserved got{std::uint64_t{grant.slab} << 32 | grant.start << 8 | grant.count, 0};
         if (grant.count != 0) got.gone = set_slots(env, grant);
-        if (cursor.wants_next() && old.passes_half(want)) supply_->prepare(env, size_class, station, cursor.raw);
         return got;
     }
 

@@ -53,7 +53,7 @@ struct PageMap {
     CUDA_ZSTD_RARE std::uint32_t claim(Env& env, std::uint32_t count, const Rover<Env>& rover) const {
         const std::uint32_t words = (page_count + 31u) / 32u;
         // Runs of many words begin in regions of their own.
-        std::uint32_t word = static_cast<std::uint32_t>(std::uint64_t{words} * rover.index / rover.count);
+        std::uint32_t word = words / rover.count * rover.index;
         if (count <= 32u) {
             const std::uint32_t rounds = words > rover.count ? words / rover.count : 1u;
             const std::uint32_t step = count == 1 ? 1u : 2u << highest_bit(count - 1u);

@@ -41,23 +41,41 @@ struct SlabSupply : SlabShelf<Env> {
     atom<std::uint32_t>* reclaimed; ///< became_empty as the last reclaim found it
     atom<std::uint32_t>* epoch;     ///< odd while somebody reclaims
 
-    /// Reserves up to `want` slots of the class for a group whose cursor was found as `cursor_raw`; if that holds a
-    /// slab, the group has subtracted `want` from its word, which was `old_raw`, and did not get all of it. A count of
-    /// 0 comes with a Status, full or contended, in `start`.
-    CUDA_ZSTD_RARE SlabGrant refill(Env& env, unsigned size_class, unsigned station, std::uint32_t want,
-                                    std::uint64_t cursor_raw, std::uint64_t old_raw) const {
-        const std::uint32_t exhausted = Cursor{cursor_raw}.current_plus_1();
-        if (exhausted != 0) {
-            const SlabGrant part = SlabMap<Env>::granted(SlabWord{old_raw}, exhausted - 1u, size_class, want);
-            if (part.count != want) this->add_credits(env, exhausted - 1u, want - part.count);
+    /// The rare half of a reservation of `want` slots by a group that found its cursor as `cursor_raw`. If that holds a
+    /// slab, the group has subtracted `want` from its word, which was `old_raw`. Static, since it is called through a
+    /// pointer. A count of 0 comes with a Status, full or contended, in `start`.
+    static CUDA_ZSTD_RARE SlabGrant reserve_rarely(const SlabSupply* supply, Env& env, unsigned size_class,
+                                                   std::uint32_t want, std::uint64_t cursor_raw,
+                                                   std::uint64_t old_raw) {
+        const unsigned station = supply->stations.here(env);
+        const std::uint32_t slab_plus_1 = Cursor{cursor_raw}.current_plus_1();
+        if (slab_plus_1 != 0) {
+            const SlabGrant part = SlabMap<Env>::granted(SlabWord{old_raw}, slab_plus_1 - 1u, size_class, want);
+            if (part.count == want) supply->prepare(env, size_class, station, cursor_raw);
+            if (part.count != want) supply->add_credits(env, slab_plus_1 - 1u, want - part.count);
             if (part.count != 0) return part;
         }
+        return supply->refill(env, size_class, station, want);
+    }
+
+    /// Another slot than the one that somebody else has, for a lane that has a credit of the slab: see find_slot. When
+    /// there is none, the credit goes back.
+    static CUDA_ZSTD_RARE std::uint32_t find_slot_rarely(const SlabSupply* supply, Env& env, std::uint32_t slab,
+                                                         std::uint32_t start, std::uint32_t offset) {
+        const std::uint32_t slot = supply->slabs.find_slot(env, slab, start, offset);
+        if (slot == no_slot) supply->add_credits(env, slab, 1);
+        return slot;
+    }
+
+private:
+    /// Reserves up to `want` slots of the class when the cursor's slab had none.
+    CUDA_ZSTD_RARE SlabGrant refill(Env& env, unsigned size_class, unsigned station, std::uint32_t want) const {
         if (want * slot_bytes_of(size_class) >= page_bytes) {
             const SlabGrant own = take_own_slab(env, size_class, station, want);
             if (own.count != 0) return own;
         }
         atom<std::uint64_t>& cursor = cursor_of(size_class, station);
-        std::uint64_t before = cursor_raw;
+        std::uint64_t before = 0;
         unsigned looks = 0;
         for (unsigned turn = 0; turn < supply_turns;) {
             const Cursor seen{env.load(cursor, Order::acquire)};
@@ -91,8 +109,12 @@ struct SlabSupply : SlabShelf<Env> {
         stations.end_move(env);
     }
 
+public:
     /// A run of whole pages for `bytes`: its first page, or no_page (there is none), or no_page_now (contended). Cost:
     /// four atomics up to 2 MiB as a rule, else a pass over the page map and an atomic for each 32 pages.
+    static CUDA_ZSTD_RARE std::uint32_t claim_run_rarely(const SlabSupply* supply, Env& env, std::size_t bytes) {
+        return supply->claim_run(env, bytes);
+    }
     CUDA_ZSTD_RARE std::uint32_t claim_run(Env& env, std::size_t bytes) const {
         const auto count = static_cast<std::uint32_t>((bytes + (page_bytes - 1)) >> page_shift);
         std::uint64_t before = 0;
@@ -213,8 +235,8 @@ private:
     }
 
     /// The cursor's next slab becomes the present one; then another next one is prepared.
-    CUDA_ZSTD_HD SlabGrant move_on(Env& env, atom<std::uint64_t>& cursor, Cursor seen, unsigned size_class,
-                                   unsigned station, std::uint32_t want) const {
+    CUDA_ZSTD_RARE SlabGrant move_on(Env& env, atom<std::uint64_t>& cursor, Cursor seen, unsigned size_class,
+                                     unsigned station, std::uint32_t want) const {
         stations.begin_move(env);
         SlabGrant grant = refused(Status::contended);
         const std::uint32_t present = seen.next_plus_1();
@@ -253,7 +275,7 @@ private:
 
     /// Whether there may be a slab to bring: false is a proof that there was none, in no list and of no page, when this
     /// call looked there. Cost: two loads if there is, else one for each station.
-    CUDA_ZSTD_HD bool may_bring_slab(Env& env, unsigned size_class, unsigned station) const {
+    CUDA_ZSTD_RARE bool may_bring_slab(Env& env, unsigned size_class, unsigned station) const {
         if (!list_of(size_class, station).is_empty(env) || pages.may_have(env, 1)) return true;
         bool any = false;
 #pragma unroll 4
@@ -264,8 +286,8 @@ private:
 
     /// For a cursor with neither credits nor a next slab: another slab, else what there is elsewhere. A slab that
     /// nothing replaces leaves its cursor, so that nobody goes on subtracting from it.
-    CUDA_ZSTD_HD SlabGrant bring(Env& env, atom<std::uint64_t>& cursor, Cursor seen, unsigned size_class,
-                                 unsigned station, std::uint32_t want) const {
+    CUDA_ZSTD_RARE SlabGrant bring(Env& env, atom<std::uint64_t>& cursor, Cursor seen, unsigned size_class,
+                                   unsigned station, std::uint32_t want) const {
         const bool may_bring = may_bring_slab(env, size_class, station);
         if (!may_bring && seen.current_plus_1() == 0) return search(env, size_class, station, want);
         SlabGrant grant = refused(Status::contended);
@@ -286,8 +308,8 @@ private:
     }
 
     /// A held slab of the class: from this station's list, else made of free pages, else from another station's list.
-    CUDA_ZSTD_HD std::uint32_t acquire_slab(Env& env, unsigned size_class, unsigned station,
-                                            std::uint32_t exhausted_plus_1, std::uint32_t want) const {
+    CUDA_ZSTD_RARE std::uint32_t acquire_slab(Env& env, unsigned size_class, unsigned station,
+                                              std::uint32_t exhausted_plus_1, std::uint32_t want) const {
         std::uint32_t slab = list_of(size_class, station).pop(env);
         if (slab != no_slab) return slab;
         const int log2_pages =
