@@ -126,25 +126,21 @@ public:
         const std::uint32_t bit = in_slab ? 1u << (place.slot % 32u) : 0u;
         const std::uint32_t bits = env.reduce_or(peers, bit);
         env.sync(lanes); // the other lanes' accesses to their blocks come before the bits that the first lane clears
+        // What was set of the bits that the peers cleared; all ones if that was all of them.
         std::uint32_t seen = ~0u;
+        SlabWord now{0};
         if (in_slab && env.lane() == lowest_bit(peers)) {
-            seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release);
-            const std::uint32_t cleared = popcount(seen & bits);
-            if (cleared != 0) {
-                const SlabWord now = slabs_.add_credits(env, place.page, cleared);
-                if (now.needs_care()) supply_->take_care(env, place.page, now);
-            }
-            if (cleared != popcount(peers))
-                seen &= bits;
-            else
-                seen = ~0u;
+            seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release) & bits;
+            const std::uint32_t cleared = popcount(seen);
+            if (cleared != 0) now = slabs_.add_credits(env, place.page, cleared);
+            if (cleared == popcount(peers)) seen = ~0u;
         }
-        // All ones: each lane of the word gave back a block that was taken. Together again, so that no lane goes on
-        // while another owes the rest of this call.
-        if (env.ballot(lanes, seen != ~0u || place.status != Status::ok) != 0)
-            place.status = find_fault(env, control_, lanes, peers, place.slot, place.status,
-                                      env.shfl(lanes, seen, lowest_bit(peers)));
-        return place.status;
+        Status status = place.status;
+        if (env.ballot(lanes, seen != ~0u || status != Status::ok) != 0)
+            status = find_fault(env, control_, peers, place.slot, status, env.shfl(lanes, seen, lowest_bit(peers)));
+        if (now.needs_care()) supply_->take_care(env, place.page, now);
+        env.sync(lanes); // together, so that no lane goes on while another owes the rest of this call
+        return status;
     }
 
     /// Bytes that the caller may use at `block`, at least what was asked for; 0 when it is no place of a block of
@@ -228,10 +224,9 @@ private:
         return gone & mask;
     }
 
-    /// What is wrong with the caller's pointer, once something is with one of the lanes'. `seen` is what was set of the
-    /// word that the peers cleared, or all ones if all was.
-    static CUDA_ZSTD_RARE Status find_fault(Env& env, char* control_block, LaneMask lanes, LaneMask peers,
-                                            std::uint32_t slot, Status status, std::uint32_t seen) {
+    /// What is wrong with the caller's pointer, once something is with one of the lanes'. `seen`: as in deallocate().
+    static CUDA_ZSTD_RARE Status find_fault(Env& env, char* control_block, LaneMask peers, std::uint32_t slot,
+                                            Status status, std::uint32_t seen) {
         // Of several lanes that free one block in one call, the first counts.
         const LaneMask same = env.match_any(peers, slot);
         if (status == Status::ok && slot != no_slot &&
@@ -242,7 +237,6 @@ private:
                 status == Status::double_free ? ControlCell::double_frees : ControlCell::invalid_frees;
             env.fetch_add(control(control_block, cell), 1u, Order::relaxed);
         }
-        env.sync(lanes);
         return status;
     }
 

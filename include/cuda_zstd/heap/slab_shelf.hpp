@@ -81,9 +81,7 @@ struct SlabShelf {
         for (;;) {
             if (now.all_free()) {
                 if (!env.compare_exchange(slabs.words[slab], now.raw, now.retired().raw, Order::acq_rel)) continue;
-                for (std::uint32_t page = slab; page < slab + now.pages(); ++page)
-                    env.store(entries[page], 0u, Order::relaxed);
-                pages.release(env, slab, now.pages());
+                give_pages_back(env, slab, now.pages());
                 return;
             }
             if (now.credits() > 0) {
@@ -136,6 +134,13 @@ struct SlabShelf {
         const std::uint64_t left = whole.raw - SlabWord::credit(count);
         env.fetch_add(slabs.words[slab], count < slots ? left : left & ~SlabWord::listed_bit, Order::release);
         return {slab, slots - count, count};
+    }
+
+private:
+    CUDA_ZSTD_RARE void give_pages_back(Env& env, std::uint32_t slab, std::uint32_t count) const {
+        for (std::uint32_t page = slab; page < slab + count; ++page)
+            env.store(entries[page], 0u, Order::relaxed);
+        pages.release(env, slab, count);
     }
 };
 
