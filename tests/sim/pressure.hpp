@@ -18,7 +18,7 @@ enum class FullRule : unsigned char {
     exact,
 };
 /// What the heap promises now.
-inline constexpr FullRule default_full_rule = FullRule::allows_for_hands;
+inline constexpr FullRule default_full_rule = FullRule::exact;
 
 /// Each live block may pin a page of its own, or its run.
 class Pressure {

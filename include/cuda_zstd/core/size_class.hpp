@@ -31,10 +31,13 @@ CUDA_ZSTD_INLINE constexpr unsigned size_class_of(std::uint32_t bytes) {
 }
 
 /// floor(dividend / divisor) for a dividend below 2^18 and a divisor of 1 to 8. Exact: the quotient of (dividend + 1/2)
-/// is at least 1/16 from any integer, and the single-precision error below 2^-5.
+/// is at least 1/(2 divisor) from any integer, and the error below 2^-4/divisor: a reciprocal that is off by at most one
+/// unit in the last place, and one rounding.
 CUDA_ZSTD_INLINE std::uint32_t divide_small(std::uint32_t dividend, std::uint32_t divisor) {
 #if defined(__CUDA_ARCH__)
-    return __float2uint_rz(__fdividef(static_cast<float>(dividend) + 0.5f, static_cast<float>(divisor)));
+    float reciprocal;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(static_cast<float>(divisor)));
+    return __float2uint_rz((static_cast<float>(dividend) + 0.5f) * reciprocal);
 #else
     return dividend / divisor;
 #endif
