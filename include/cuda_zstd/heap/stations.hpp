@@ -80,7 +80,7 @@ struct Stations {
     template <class Env>
     CUDA_ZSTD_HD std::uint64_t all_moves(Env& env) const {
         std::uint64_t sum = 0;
-#pragma unroll 4
+        CUDA_ZSTD_UNROLL
         for (unsigned station = 0; station < count; ++station)
             sum += env.load(*cell<Env>(size_class_count, station, moves), Order::acquire);
         return sum;

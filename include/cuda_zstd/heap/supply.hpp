@@ -278,7 +278,7 @@ private:
     CUDA_ZSTD_RARE bool may_bring_slab(Env& env, unsigned size_class, unsigned station) const {
         if (!list_of(size_class, station).is_empty(env) || pages.may_have(env, 1)) return true;
         bool any = false;
-#pragma unroll 4
+        CUDA_ZSTD_UNROLL
         for (unsigned other = 0; other < stations.count; ++other)
             any |= !list_of(size_class, other).is_empty(env);
         return any;
