@@ -13,7 +13,7 @@ using namespace cuda_zstd::model;
 
 /// `sync` makes the lanes meet, and orders nothing.
 struct SyncWithoutOrder : AsWritten {
-    static constexpr bool sync_orders = false;
+    static constexpr bool sync_orders(ModelSite) { return false; }
 };
 /// Clearing a slot's bit does not release.
 using RelaxedClear = Relaxed<Access::fetch_and, Order::release>;

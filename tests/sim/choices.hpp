@@ -39,7 +39,9 @@ private:
     ChoiceBytes* bytes_;
 };
 
-inline constexpr unsigned mixture_count = 8;
+inline constexpr unsigned mixture_count = 9;
+/// The mixture of small blocks: a lane keeps many of them, so that slabs of several words of bits get full.
+inline constexpr unsigned small_blocks = 8;
 /// What a lane asks for: drawn from one of several mixtures, the mixture from the seed.
 template <class Random>
 std::size_t draw_bytes(Random& random, unsigned mixture) {
@@ -52,6 +54,7 @@ std::size_t draw_bytes(Random& random, unsigned mixture) {
         {16, 48, 2048, 65536},          //
         {16384, 16384, 16384, 65536},   // one class, now and then a page
         {24576, 28672, 32768, 131072},  // a slab for nearly every block
+        {1024, 1024, 1024, 1024},       // two words of bits a page
     }};
     return mixtures[mixture][random.below(4)];
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda_zstd/env/sim_env.hpp"
+#include "cuda_zstd/heap/layout.hpp"
 
 #include <cstdint>
 
@@ -65,7 +66,9 @@ public:
             return false;
         }
         if constexpr (fault == Fault::ignored_counter && sizeof(T) == 8) {
-            if (is_target(a)) {
+            // A station is a cursor, whose upper half is no counter, and a list.
+            const auto offset = reinterpret_cast<const char*>(&a) - static_cast<const char*>(target_begin);
+            if (is_target(a) && static_cast<std::uint32_t>(offset) % station_bytes != 0) {
                 T seen = Base::load(a, order, site);
                 while (static_cast<std::uint32_t>(seen) == static_cast<std::uint32_t>(expected))
                     if (Base::compare_exchange(a, seen, desired, order, site)) return true;

@@ -55,8 +55,11 @@ public:
         Choices draw(course.seed ^ 0x5eed, call_bytes_);
         mixture_ = draw.below(mixture_count);
         keep_percent_ = draw.below(3) == 0 ? 30 : 0;
-        most_held_ = 1 + draw.below(8);
-        pressure_.reset(mailbox_.size(), scenario_.full_rule);
+        most_held_ = mixture_ == small_blocks ? most_blocks / (scenario_.lanes > 4 ? 8 : 1) : 1 + draw.below(8);
+        opens_full_ = draw.below(3) == 0;
+        static constexpr unsigned shares[] = {55, 40, 50, 65};
+        allocate_percent_ = shares[draw.below(4)];
+        pressure_.reset(mailbox_.size());
         sim::ScheduleSpec spec;
         spec.policy = course.policy;
         spec.seed = course.seed;
@@ -79,6 +82,7 @@ public:
     const Tally& tally() const { return tally_; }
 
 private:
+    static constexpr std::size_t most_blocks = 24;
     struct Held {
         void* block = nullptr;
         std::size_t bytes = 0;
@@ -88,11 +92,8 @@ private:
         return bytes <= max_slot_bytes ? 1u : static_cast<unsigned>((bytes + page_bytes - 1) >> page_shift);
     }
 
-    /// Pages that blocks can be in, were each alone in its page; the first mixture has two blocks a page, of one class.
-    unsigned most_pages() const {
-        const bool two_a_page = scenario_.full_rule == FullRule::exact && mixture_ == 0;
-        return scenario_.pages * (two_a_page ? page_bytes / max_slot_bytes : 1);
-    }
+    /// Pages that blocks can be in, were each alone in its page; the first mixture has two a page, of one class.
+    unsigned most_pages() const { return scenario_.pages * (mixture_ == 0 ? page_bytes / max_slot_bytes : 1); }
 
     static sim::Shape shape_of(const Scenario& scenario) {
         sim::Shape shape;
@@ -109,13 +110,14 @@ private:
         Choices own(seed * 0x9e37 + thread + 1, call_bytes_);
         // The lanes of a warp mostly do the same kind of thing in the same round, as a kernel would.
         sim::Random shared(seed * 0x9e37 + 0xabcd0000u + thread / scenario_.lanes);
-        std::array<Held, 8> held;
+        std::array<Held, most_blocks> held;
         std::size_t held_count = 0;
+        if (opens_full_) open_full(env, own, held, held_count);
         for (unsigned round = 0; round < scenario_.rounds; ++round) {
             const unsigned action = shared.below(100);
             const bool deviates = own.has_bytes() || own.below(8) == 0;
             const unsigned mine = deviates ? own.below(100) : action;
-            if (mine < 55 && held_count < most_held_) {
+            if (mine < allocate_percent_ && held_count < most_held_) {
                 allocate(env, own, held, held_count);
             } else if (mine < 85) {
                 if (held_count != 0) release(env, held[--held_count]);
@@ -137,7 +139,21 @@ private:
         }
     }
 
-    void allocate(Env& env, Choices& own, std::array<Held, 8>& held, std::size_t& held_count) {
+    /// As many blocks as the lane may hold, of which it frees every second one: so that lists begin with several slabs.
+    void open_full(Env& env, Choices& own, std::array<Held, most_blocks>& held, std::size_t& held_count) {
+        for (std::size_t attempt = 0; attempt < most_held_; ++attempt)
+            allocate(env, own, held, held_count);
+        std::size_t kept = 0;
+        for (std::size_t index = 0; index < held_count; ++index) {
+            if (index % 2 == 0)
+                held[kept++] = held[index];
+            else
+                release(env, held[index]);
+        }
+        held_count = kept;
+    }
+
+    void allocate(Env& env, Choices& own, std::array<Held, most_blocks>& held, std::size_t& held_count) {
         const std::size_t bytes = draw_bytes(own, mixture_);
         const std::uint32_t alignment = own.below(4) == 0 ? 16u << own.below(9) : 16u;
         Status status = Status::ok;
@@ -168,7 +184,6 @@ private:
     void release(Env& env, Held block) {
         simulation_.note([&] { return "frees " + name_of_block(block.block); });
         ledger_->give_back(block.block);
-        pressure_.begin_free();
         const Status status = heap_.deallocate(env, env.converged(), block.block);
         pressure_.end_free(pages_of(block.bytes));
         if (status != Status::ok)
@@ -196,7 +211,7 @@ private:
     }
 
     /// Leaves a block for another lane, and frees what that lane finds left for itself.
-    void hand_over(Env& env, Choices& own, std::array<Held, 8>& held, std::size_t& held_count) {
+    void hand_over(Env& env, Choices& own, std::array<Held, most_blocks>& held, std::size_t& held_count) {
         const unsigned to = own.below(static_cast<unsigned>(mailbox_.size()));
         Held taken = {};
         if (held_count != 0) {
@@ -222,6 +237,8 @@ private:
     unsigned mixture_ = 0;
     unsigned keep_percent_ = 0;
     std::size_t most_held_ = 8; ///< blocks that a lane keeps
+    bool opens_full_ = false;
+    unsigned allocate_percent_ = 55;
     Pressure pressure_;
     Tally tally_;
 };

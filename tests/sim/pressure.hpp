@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What `full` may mean beside other calls: a bound on the pages that can have been in use at any moment of a call.
+// What null with `full` must mean beside other calls: at some moment of the call no slot and no run for the size
+// existed. A bound on the pages that can have been in use at any moment of a call.
 // Invariant: `in_use` counts the pages of live blocks, and of blocks that a call under way may have or may still take.
 #pragma once
 
@@ -9,22 +10,10 @@
 
 namespace cuda_zstd::test {
 
-/// How strictly null with `full` is judged.
-enum class FullRule : unsigned char {
-    /// A call that is under way, a free too, may keep two pages out of everybody's sight.
-    allows_for_hands,
-    /// A call may take what it asks for, and nothing is ever out of sight: null with `full` only if at some moment of
-    /// the call no slot and no run for the size existed.
-    exact,
-};
-/// What the heap promises now.
-inline constexpr FullRule default_full_rule = FullRule::exact;
-
-/// Each live block may pin a page of its own, or its run.
+/// Each live block may pin a page of its own, or its run; nothing else does.
 class Pressure {
 public:
-    void reset(std::size_t threads, FullRule rule) {
-        rule_ = rule;
+    void reset(std::size_t threads) {
         in_use_ = 0;
         peaks_.assign(threads, 0);
         inside_.assign(threads, false);
@@ -32,35 +21,19 @@ public:
     void begin_allocation(unsigned thread, unsigned pages) {
         inside_[thread] = true;
         peaks_[thread] = 0;
-        in_use_ += rule_ == FullRule::exact ? pages : hands;
-        note();
+        in_use_ += pages;
+        for (std::size_t other = 0; other < peaks_.size(); ++other)
+            if (inside_[other]) peaks_[other] = std::max(peaks_[other], in_use_);
     }
     /// Returns the most pages during the call, those that it asked for among them.
     unsigned end_allocation(unsigned thread, unsigned pages, const void* block) {
-        if (rule_ == FullRule::allows_for_hands && block != nullptr) in_use_ += pages;
-        note();
-        if (rule_ == FullRule::allows_for_hands) in_use_ -= hands;
-        if (rule_ == FullRule::exact && block == nullptr) in_use_ -= pages;
+        if (block == nullptr) in_use_ -= pages;
         inside_[thread] = false;
         return peaks_[thread];
     }
-    void begin_free() {
-        if (rule_ == FullRule::allows_for_hands) in_use_ += hands;
-        note();
-    }
-    void end_free(unsigned pages) {
-        in_use_ -= pages;
-        if (rule_ == FullRule::allows_for_hands) in_use_ -= hands;
-    }
+    void end_free(unsigned pages) { in_use_ -= pages; }
 
 private:
-    static constexpr unsigned hands = 2;
-
-    void note() {
-        for (std::size_t thread = 0; thread < peaks_.size(); ++thread)
-            if (inside_[thread]) peaks_[thread] = std::max(peaks_[thread], in_use_);
-    }
-    FullRule rule_ = default_full_rule;
     unsigned in_use_ = 0;
     std::vector<unsigned> peaks_;
     std::vector<char> inside_;

@@ -37,10 +37,9 @@ sim::Policy policy_of(const std::string& name, std::uint64_t seed) {
 }
 
 std::string arguments_of(const Scenario& scenario) {
-    return fmt::format("--warps {} --lanes {} --pages {} --processors {} --slab-log2-pages {} --rounds {}{}{}",
+    return fmt::format("--warps {} --lanes {} --pages {} --processors {} --slab-log2-pages {} --rounds {}{}",
                        scenario.warps, scenario.lanes, scenario.pages, scenario.processors, scenario.slab_log2_pages,
-                       scenario.rounds, scenario.processor_rule == sim::Shape::Processors::roaming ? " --roaming" : "",
-                       scenario.full_rule == default_full_rule ? "" : " --exact-full");
+                       scenario.rounds, scenario.processor_rule == sim::Shape::Processors::roaming ? " --roaming" : "");
 }
 
 /// Runs one course and prints what every lane did.
@@ -122,14 +121,12 @@ std::span<const Part> parts_of(const std::string& suite) {
     return shapes;
 }
 
-int run_suite(const Scenario& asked, const Options& options, TinyArena& arena) {
+int run_suite(const Options& options, TinyArena& arena) {
     for (const auto& [shape, share] : parts_of(options.suite)) {
-        Scenario scenario = shape;
-        scenario.full_rule = asked.full_rule;
         Options part = options;
         part.schedules = std::max<std::uint64_t>(1, options.schedules * share / 100);
         part.seconds = options.seconds * share / 100;
-        if (const int failed = run_scenario(scenario, part, arena); failed != 0) return failed;
+        if (const int failed = run_scenario(shape, part, arena); failed != 0) return failed;
     }
     return 0;
 }
@@ -163,9 +160,6 @@ int main(int argc, char** argv) {
     app.add_flag_callback(
         "--by-lane", [&] { options.order = sim::TraceOrder::by_lane; },
         "print the trace one lane after the other, not in the order of time");
-    app.add_flag_callback(
-        "--exact-full", [&] { scenario.full_rule = FullRule::exact; },
-        "null with `full` only if at some moment of the call no slot or run existed");
     CLI::Option* const shape[] = {
         app.add_option("--warps", scenario.warps)->check(CLI::Range(1, 64)),
         app.add_option("--lanes", scenario.lanes, "lanes of a warp")->check(CLI::IsMember({1, 2, 4, 32})),
@@ -194,7 +188,7 @@ int main(int argc, char** argv) {
             options.seed = replay_seed;
             return run_scenario(scenario, options, arena);
         }
-        return has_shape ? run_scenario(scenario, options, arena) : run_suite(scenario, options, arena);
+        return has_shape ? run_scenario(scenario, options, arena) : run_suite(options, arena);
     } catch (const std::exception& error) {
         fmt::print(stderr, "sim_heap: {}\n", error.what());
         return 2;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The heap's scenarios find planted faults, and replay exactly.
 #include "faulty_env.hpp"
+#include "free_twice.hpp"
 #include "heap_scenario.hpp"
+#include "page_map_check.hpp"
 
 #include <gtest/gtest.h>
 
@@ -77,6 +79,20 @@ TEST(SimHeap, FindsTheAbaProblemOfTheLists) {
 }
 TEST(SimHeap, FindsALostNoticeOfAnEmptySlab) { expect_found<Fault::lost_empty_notice>(100); }
 TEST(SimHeap, FindsASlabThatIsNotListed) { expect_found<Fault::lost_listing>(1000); }
+
+TEST(SimHeap, ABlockFreedByAllLanesInOneCallIsFreedOnce) {
+    TinyArena arena;
+    Scenario scenario = small_scenario();
+    sim::Shape shape;
+    shape.step_limit = scenario.step_limit;
+    sim::Simulation simulation(shape);
+    for (std::uint64_t seed = 1; seed <= 2000; ++seed) {
+        const sim::Outcome outcome = free_twice<2>(simulation, scenario, arena, seed);
+        ASSERT_TRUE(outcome) << "seed " << seed << ": " << outcome.message;
+    }
+}
+
+TEST(SimHeap, AClaimFindsEveryRunOfPages) { EXPECT_EQ(check_page_map(20'000, 1), ""); }
 
 TEST(SimHeap, ASeedReplaysToTheSameTrace) {
     TinyArena arena;

@@ -9,8 +9,6 @@
 #include "cuda_zstd/env/solo_env.hpp"
 #include "cuda_zstd/heap/heap.hpp"
 
-#include "pressure.hpp"
-
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -29,7 +27,6 @@ struct Scenario {
     unsigned rounds = 6;
     sim::Shape::Processors processor_rule = sim::Shape::Processors::warp_bound;
     std::uint64_t step_limit = 3'000'000;
-    FullRule full_rule = default_full_rule;
 };
 
 /// An arena at a fixed address whose heap can be reset to new at the cost of clearing the metadata of a few pages.

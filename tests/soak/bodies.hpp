@@ -131,12 +131,8 @@ struct RandomPairs {
         Counts counts;
         Block held{nullptr, 0, 0};
         for (std::uint32_t step = 0; step < steps; ++step) {
-            const std::uint64_t ticket = launch << 40 | std::uint64_t{thread} << 8 | step;
-            if (of_warp.below(16) == 0) {
-                whole_warp_pair(env, pool, of_warp, ticket, counts);
-                continue;
-            }
             if (sits_out(env, of_warp)) continue;
+            const std::uint64_t ticket = launch << 40 | std::uint64_t{thread} << 8 | step;
             const std::uint32_t way = own.below(8);
             Mailbox<Env>& box = boxes[own.below(box_count)];
             Block block{nullptr, 0, 0};
@@ -177,24 +173,6 @@ private:
         default:
             return false;
         }
-    }
-    /// One block for all lanes, which the first one stamps and verifies.
-    CUDA_ZSTD_HD void whole_warp_pair(Env& env, const BasicPoolRef<Env>& pool, Random& of_warp, std::uint64_t ticket,
-                                      Counts& counts) const {
-        const std::uint32_t bytes = pick_bytes(of_warp, sizes, one_class);
-        const Block block{static_cast<unsigned char*>(pool.allocate_warp(env, bytes)), ticket, bytes};
-        const bool is_first = env.lane() == 0;
-        if (block.address == nullptr) {
-            counts.full += is_first;
-            return;
-        }
-        Fault fault;
-        if (is_first) {
-            stamp(block);
-            if (!verify(block, fault)) report(env, tally, fault);
-            ++counts.pairs;
-        }
-        pool.deallocate_warp(env, block.address);
     }
     CUDA_ZSTD_HD void add(Env& env, const Counts& counts) const {
         const std::uint32_t pairs = env.warp_sum(counts.pairs);

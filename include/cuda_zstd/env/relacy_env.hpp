@@ -59,6 +59,7 @@ enum class Access : unsigned char {
     fetch_sub,
     fetch_or,
     fetch_and,
+    sync, ///< of lanes
 };
 
 /// A place in the source that made an access.
@@ -74,8 +75,8 @@ struct ModelSite {
 /// No mutation: what the algorithms say is what is checked. A test plants a bug by a class with the same members.
 struct AsWritten {
     static constexpr Order order_of(Access, Order order, ModelSite) { return order; }
-    /// Whether `sync` orders memory.
-    static constexpr bool sync_orders = true;
+    /// Whether the `sync` at a place orders memory.
+    static constexpr bool sync_orders(ModelSite) { return true; }
     /// The bits of a 64-bit cell that compare_exchange compares.
     static constexpr std::uint64_t compared_bits = ~std::uint64_t{0};
 };
@@ -169,7 +170,9 @@ public:
     T shfl(LaneMask mask, T value, unsigned source) const {
         return static_cast<T>(meet(mask, value, Memory::unordered)[source]);
     }
-    void sync(LaneMask mask) const { meet(mask, 0, Mutation::sync_orders ? Memory::ordered : Memory::unordered); }
+    void sync(LaneMask mask, Site site = Site::here()) const {
+        meet(mask, 0, Mutation::sync_orders(site) ? Memory::ordered : Memory::unordered);
+    }
     std::uint32_t reduce_or(LaneMask mask, std::uint32_t value) const {
         const std::uint64_t* const values = meet(mask, value, Memory::unordered);
         std::uint64_t all = 0;
