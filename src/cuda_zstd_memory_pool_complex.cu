@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <ostream>
 #include <string>
 
@@ -33,16 +34,10 @@ std::string version_text(unsigned version) {
            std::to_string(version % 100);
 }
 
-/// Runs `body`, watched where somebody watches the pool.
-template <class Body>
-inline auto watched(detail::Observer& observer, const detail::CallDetails& details, Body&& body) {
-    if (observer.watches_calls()) [[unlikely]]
-        return detail::observed(observer, details, body);
-    return body();
-}
-
 } // namespace
 
+using detail::ObservedWork;
+using detail::watched;
 using trace::Call;
 
 unsigned library_version() noexcept { return CUDA_ZSTD_POOL_VERSION; }
@@ -53,7 +48,13 @@ MemoryPoolManager& MemoryPoolManager::instance_for(unsigned header_version) {
         throw configuration_error("the program was compiled with the headers of version " +
                                   version_text(header_version) + ", but the library is version " +
                                   version_text(library_version()));
-    static MemoryPoolManager& pool = *new MemoryPoolManager(from_environment(PoolOptions{}));
+    static MemoryPoolManager& pool = []() -> MemoryPoolManager& {
+        static MemoryPoolManager* made = nullptr;
+        made = new MemoryPoolManager(from_environment(PoolOptions{}));
+        // It is never destroyed, so who wants to know what leaks is told here.
+        if (made->state_->observer_.tracks()) std::atexit([] { made->state_->report_leaks("when the program ends"); });
+        return *made;
+    }();
     return pool;
 }
 
@@ -62,12 +63,18 @@ MemoryPoolManager::MemoryPoolManager(const PoolOptions& options)
 MemoryPoolManager::~MemoryPoolManager() = default;
 
 void* MemoryPoolManager::allocate(std::size_t size, cudaStream_t stream) {
-    return allocate(size, default_alignment_bytes, stream);
+    // Not by way of the other: a call site is where this one returns to.
+    const auto record =
+        watched(state_->observer_,
+                {Call::allocate, size, default_alignment_bytes, stream, nullptr, __builtin_return_address(0)}, [&] {
+                    require_bytes(size, "allocate");
+                    return state_->allocate(size, default_alignment_bytes, stream, state_->kind_of(size));
+                });
+    if (record.ptr == nullptr) state_->throw_out_of_memory(size);
+    return record.ptr;
 }
 
 void* MemoryPoolManager::allocate(std::size_t size, std::size_t alignment, cudaStream_t stream) {
-    static const TraceName name("allocate", TraceCategory::allocate);
-    const TraceRange range(name, size);
     const auto record = watched(
         state_->observer_, {Call::allocate, size, alignment, stream, nullptr, __builtin_return_address(0)}, [&] {
             require_bytes(size, "allocate");
@@ -79,8 +86,6 @@ void* MemoryPoolManager::allocate(std::size_t size, std::size_t alignment, cudaS
 }
 
 void* MemoryPoolManager::try_allocate(std::size_t size, cudaStream_t stream) {
-    static const TraceName name("try_allocate", TraceCategory::allocate);
-    const TraceRange range(name, size);
     return watched(state_->observer_,
                    {Call::try_allocate, size, default_alignment_bytes, stream, nullptr, __builtin_return_address(0)},
                    [&] {
@@ -91,16 +96,14 @@ void* MemoryPoolManager::try_allocate(std::size_t size, cudaStream_t stream) {
 }
 
 void MemoryPoolManager::deallocate(void* ptr, cudaStream_t stream) {
-    static const TraceName name("deallocate", TraceCategory::free);
-    const TraceRange range(name);
     if (ptr == nullptr) return;
     watched(state_->observer_, {.call = Call::deallocate, .stream = stream, .ptr = ptr},
-            [&] { return state_->deallocate(ptr, stream, detail::LiveTable::Claim::block); });
+            [&] { state_->deallocate(ptr, stream, detail::LiveTable::Claim::block); });
 }
 
 void MemoryPoolManager::reset() {
     static const TraceName name("reset", TraceCategory::trim);
-    const TraceRange range(name);
+    const ObservedWork work(state_->observer_, name, 0);
     watched(state_->observer_, {.call = Call::reset}, [&] { state_->reset(); });
 }
 
@@ -108,13 +111,13 @@ void MemoryPoolManager::trim() { trim(0); }
 
 void MemoryPoolManager::trim(std::size_t keep_bytes) {
     static const TraceName name("trim", TraceCategory::trim);
-    const TraceRange range(name, keep_bytes);
+    const ObservedWork work(state_->observer_, name, keep_bytes);
     watched(state_->observer_, {.call = Call::trim, .bytes = keep_bytes}, [&] { state_->trim(keep_bytes); });
 }
 
 void MemoryPoolManager::reserve(std::size_t bytes) {
     static const TraceName name("reserve", TraceCategory::grow);
-    const TraceRange range(name, bytes);
+    const ObservedWork work(state_->observer_, name, bytes);
     watched(state_->observer_, {.call = Call::reserve, .bytes = bytes}, [&] {
         const detail::Turnstile::Passage passage(state_->turnstile_);
         state_->large_.reserve(bytes);
@@ -146,8 +149,6 @@ std::size_t MemoryPoolManager::usable_size(const void* ptr) const {
 }
 
 void* MemoryPoolManager::allocate_device_arena(std::size_t bytes, cudaStream_t stream) {
-    static const TraceName name("allocate_device_arena", TraceCategory::allocate);
-    const TraceRange range(name, bytes);
     const detail::CallDetails details{Call::allocate_device_arena, bytes, device_arena_unit_bytes, stream, nullptr,
                                       __builtin_return_address(0)};
     const auto record = watched(state_->observer_, details, [&] {
@@ -161,11 +162,9 @@ void* MemoryPoolManager::allocate_device_arena(std::size_t bytes, cudaStream_t s
 }
 
 void MemoryPoolManager::release_device_arena(void* memory, cudaStream_t stream) {
-    static const TraceName name("release_device_arena", TraceCategory::free);
-    const TraceRange range(name);
     if (memory == nullptr) return;
     watched(state_->observer_, {.call = Call::release_device_arena, .stream = stream, .ptr = memory},
-            [&] { return state_->deallocate(memory, stream, detail::LiveTable::Claim::device_arena); });
+            [&] { state_->deallocate(memory, stream, detail::LiveTable::Claim::device_arena); });
 }
 
 } // namespace cuda_zstd

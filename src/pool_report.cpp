@@ -83,6 +83,7 @@ std::string MemoryPoolManager::State::live_blocks_text() const {
                       static_cast<unsigned long long>(record.stream_id),
                       static_cast<unsigned long long>(record.sequence), age_s);
         text += line;
+        text += observer_.site_of(record.ptr);
     }
     return text;
 }

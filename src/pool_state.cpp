@@ -51,10 +51,10 @@ struct MemoryPoolManager::State::Piece {
 };
 
 MemoryPoolManager::State::State(const PoolOptions& checked)
-    : options(checked), backend(checked.backend ? Backend::get(*checked.backend) : Backend::get()), order_(backend),
-      large_(checked, order_, source_for(checked, backend.kind())), medium_(checked.strategy, order_, large_),
-      small_(checked.small_limit_bytes, order_, medium_),
-      observer_(checked, backend, [this] { return large_.figures().capacity_bytes; }) {}
+    : options(checked), backend(checked.backend ? Backend::get(*checked.backend) : Backend::get()),
+      observer_(checked, backend, [this] { return figures(); }), order_(backend),
+      large_(checked, order_, observer_.source(source_for(checked, backend.kind()))),
+      medium_(checked.strategy, order_, large_), small_(checked.small_limit_bytes, order_, medium_) {}
 
 MemoryPoolManager::State::~State() {
     try {
@@ -64,13 +64,17 @@ MemoryPoolManager::State::~State() {
         if (options.diagnostics != nullptr)
             std::fprintf(options.diagnostics, "cuda_zstd: waiting for the last work failed: %s\n", error.what());
     }
-    if (const std::size_t bytes = allocated_bytes_.load(relaxed); bytes != 0 && options.diagnostics != nullptr)
-        std::fprintf(options.diagnostics, "cuda_zstd: %zu bytes still allocated when the pool ends\n%s", bytes,
-                     live_blocks_text().c_str());
+    report_leaks("when the pool ends");
     // Tickets go before the order that made them, memory last.
     small_.clear();
     medium_.clear();
     large_.reset();
+}
+
+void MemoryPoolManager::State::report_leaks(const char* when) const {
+    if (const std::size_t bytes = allocated_bytes_.load(relaxed); bytes != 0 && options.diagnostics != nullptr)
+        std::fprintf(options.diagnostics, "cuda_zstd: %zu bytes still allocated %s\n%s", bytes, when,
+                     live_blocks_text().c_str());
 }
 
 PoolKind MemoryPoolManager::State::kind_of(std::size_t bytes) const noexcept {
@@ -108,6 +112,8 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(st
                                                                               const StreamRef& stream, PoolKind kind) {
     Piece piece = take(bytes, alignment, stream, kind, Effort::cached);
     if (piece) return piece;
+    static const TraceName name("allocate, miss", TraceCategory::allocate);
+    const ObservedWork miss(observer_, name, bytes, stream.id);
     const Effort second = options.stream_policy == StreamPolicy::grow_then_wait ? Effort::grow : Effort::wait;
     for (const Effort effort : {second, Effort::all}) {
         piece = take(bytes, alignment, stream, kind, effort);
@@ -140,10 +146,12 @@ LiveRecord MemoryPoolManager::State::allocate(std::size_t bytes, std::size_t ali
     if (bytes <= large_.most_bytes()) piece = take_with_all_means(bytes, alignment, ref, kind);
     if (!piece) {
         failed_.fetch_add(1, relaxed);
+        observer_.out_of_memory(bytes, ref.id);
         return {};
     }
+    if (piece.origin != Origin::own) Observer::found_in(piece.origin);
     LiveRecord record{piece.ptr, bytes,    piece.bytes, piece.slab,   piece.block, ref.id,
-                      0,         now_ns(), kind,        piece.origin, {}};
+                      0,         now_ns(), kind,        {}};
     try {
         order_.wait_on_device(ref, piece.dependencies);
         record.sequence = sequence_.fetch_add(1, relaxed) + 1;
@@ -174,7 +182,7 @@ void MemoryPoolManager::State::count_allocation(PoolKind kind, std::size_t bytes
     }
 }
 
-std::uint64_t MemoryPoolManager::State::deallocate(void* ptr, cudaStream_t stream, LiveTable::Claim what) {
+void MemoryPoolManager::State::deallocate(void* ptr, cudaStream_t stream, LiveTable::Claim what) {
     const Turnstile::Passage passage(turnstile_);
     const StreamRef ref = checked_stream(stream, "deallocate");
     const auto record = live_.claim(ptr, what);
@@ -202,7 +210,6 @@ std::uint64_t MemoryPoolManager::State::deallocate(void* ptr, cudaStream_t strea
         small_.give(record->ptr, *record->slab, dependencies);
     else
         pool_of(*record->block).give(*record->block, std::move(dependencies));
-    return ref.id;
 }
 
 void MemoryPoolManager::State::reset() {
@@ -214,6 +221,7 @@ void MemoryPoolManager::State::reset() {
     backend.wait_idle();
     const std::size_t bytes = allocated_bytes_.load(relaxed);
     const std::size_t blocks = live_.invalidate_all();
+    observer_.was_reset();
     small_.clear();
     medium_.clear();
     large_.reset();
@@ -235,6 +243,11 @@ void MemoryPoolManager::State::trim(std::size_t keep_bytes) {
     const Turnstile::Passage passage(turnstile_);
     drain();
     large_.trim(keep_bytes);
+}
+
+TraceFigures MemoryPoolManager::State::figures() const {
+    const ArenaFigures arenas = large_.figures();
+    return {allocated_bytes_.load(relaxed), arenas.capacity_bytes, arenas.free.bytes, arenas.free.largest_bytes};
 }
 
 std::string MemoryPoolManager::State::check() const {

@@ -28,13 +28,14 @@ struct MemoryPoolManager::State {
     /// The block's record; `ptr` is null where there is no memory. Throws `usage_error`, `cuda_error`.
     detail::LiveRecord allocate(std::size_t bytes, std::size_t alignment, cudaStream_t stream, PoolKind kind);
     PoolKind kind_of(std::size_t bytes) const noexcept;
-    /// The id of `stream`.
-    std::uint64_t deallocate(void* ptr, cudaStream_t stream, detail::LiveTable::Claim what);
+    void deallocate(void* ptr, cudaStream_t stream, detail::LiveTable::Claim what);
     void reset();
     void trim(std::size_t keep_bytes);
     PoolStatistics statistics() const;
     std::vector<PoolBlock> snapshot() const;
     std::string live_blocks_text() const;
+    /// Lists live blocks, if there are any, where diagnostics go.
+    void report_leaks(const char* when) const;
     /// Throws `out_of_memory` with the state of the pool.
     [[noreturn]] void throw_out_of_memory(std::size_t bytes) const;
     /// Empty when all parts are sound. No other thread may be inside.
@@ -49,6 +50,8 @@ private:
                detail::Effort effort);
     Piece take_with_all_means(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind);
     void drain();
+    /// For the counters: needs no passage.
+    TraceFigures figures() const;
     void count_allocation(PoolKind kind, std::size_t bytes, detail::Origin origin);
     detail::StreamRef checked_stream(cudaStream_t stream, const char* call) const;
 
@@ -63,6 +66,7 @@ private:
     };
 
     mutable detail::Turnstile turnstile_;
+    detail::Observer observer_;
     mutable detail::StreamOrder order_;
     detail::ArenaPool large_;
     detail::SpanPool medium_;
@@ -78,8 +82,6 @@ private:
     std::atomic<std::uint64_t> reset_invalidated_{0};
     std::atomic<std::uint64_t> total_invalidated_{0};
     std::atomic<std::size_t> device_pools_{0};
-    /// Last, so that it is told of the end before the parts end.
-    detail::Observer observer_;
 
     friend class MemoryPoolManager;
 };

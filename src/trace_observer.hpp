@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: MIT
 // The one seam between a pool and whoever watches it.
 //
-// Invariant: with nothing switched on, a call into the pool pays one load and one branch for this
-// (`watches_calls`); built with CUDA_ZSTD_POOL_OBSERVE=0 it pays nothing. A free is told before its block can reach
-// another thread, an allocation after its block is the caller's, so what is told of an address never overlaps.
+// Invariant: with nothing switched on, a call into the pool pays one load and one branch for this (`watch`); built with
+// CUDA_ZSTD_POOL_OBSERVE=0 it pays nothing. A free is told before its block can reach another thread, an allocation
+// after its block is the caller's, so what is told of an address never overlaps.
 #pragma once
 
+#include "cuda_zstd/host/arena_source.hpp"
+#include "cuda_zstd/host/block_heap.hpp"
 #include "cuda_zstd/host/error.hpp"
-#include "cuda_zstd/host/live_table.hpp"
+#include "cuda_zstd/host/trace.hpp"
 #include "cuda_zstd/host/trace_format.hpp"
+#include "trace_nvtx.hpp"
+#include "trace_sites.hpp"
 #include "trace_writer.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
+#include <string>
 #include <type_traits>
 
 #ifndef CUDA_ZSTD_POOL_OBSERVE
@@ -33,33 +41,77 @@ struct CallDetails {
     const void* site = nullptr;
 };
 
+/// How closely a pool's calls are watched.
+enum class Watch : std::uint8_t {
+    none,
+    /// Sampled addresses only.
+    sample,
+    every_call,
+};
+
 /// What one pool's watchers have switched on, from the environment when the pool was made.
 class Observer {
 public:
-    /// `mapped_bytes` tells the pool's capacity; it is asked behind calls that may have changed it.
-    Observer(const PoolOptions& options, Backend& backend, std::function<std::size_t()> mapped_bytes);
+    /// `figures` is asked behind calls that may have changed it. It may lock an arena, but no more.
+    Observer(const PoolOptions& options, Backend& backend, std::function<TraceFigures()> figures);
     ~Observer();
     Observer(const Observer&) = delete;
     Observer& operator=(const Observer&) = delete;
 
-    bool watches_calls() const noexcept {
+    Watch watch() const noexcept {
 #if CUDA_ZSTD_POOL_OBSERVE
-        return watches_calls_;
+        return watch_.load(std::memory_order_relaxed);
 #else
-        return false;
+        return Watch::none;
 #endif
     }
 
+    /// The source that the arenas are to use.
+    std::shared_ptr<ArenaSource> source(std::shared_ptr<ArenaSource> source);
+    /// A call of the running thread found its block elsewhere than in its own pool. The last word counts.
+    static void found_in(Origin origin) noexcept;
+    void out_of_memory(std::size_t bytes, std::uint64_t stream_id) const noexcept;
+    /// By the thread that is alone in the pool: all blocks are gone.
+    void was_reset() noexcept;
+    /// Where a live block was allocated, in lines, as far as it is tracked.
+    std::string site_of(const void* ptr) const { return sites_ ? sites_->describe(ptr) : std::string(); }
+    bool tracks() const noexcept { return sites_.has_value(); }
+    CallSites& sites() noexcept { return *sites_; }
+
 private:
     friend class ObservedCall;
-    void trace_capacity(std::uint64_t now) noexcept;
+    friend class ObservedWork;
+    Watch wanted_watch() const noexcept;
+    void trace_capacity() noexcept;
+    void sample_counters() const noexcept { counters_.sample(figures_()); }
+    std::uint64_t id_of(cudaStream_t stream) const noexcept;
 
-    bool watches_calls_ = false;
+    std::atomic<Watch> watch_{Watch::none};
+    bool nvtx_ = false;
+    bool fine_ = false;
+    TrackMode track_ = TrackMode::off;
     Backend& backend_;
-    const std::function<std::size_t()> mapped_bytes_;
+    const std::function<TraceFigures()> figures_;
+    const std::uint32_t number_;
+    TraceCounters counters_;
+    NvtxHeaps heaps_;
+    std::optional<CallSites> sites_;
     TraceWriter* writer_ = nullptr;
-    std::uint32_t pool_ = 0;
     std::atomic<std::size_t> last_mapped_bytes_{0};
+};
+
+/// Work that is no hit: a range in coarse and fine mode, with the counters behind it.
+class ObservedWork {
+public:
+    ObservedWork(const Observer& observer, const TraceName& name, std::size_t bytes,
+                 std::uint64_t stream_id = 0) noexcept;
+    ~ObservedWork();
+    ObservedWork(const ObservedWork&) = delete;
+    ObservedWork& operator=(const ObservedWork&) = delete;
+
+private:
+    const Observer& observer_;
+    std::optional<TraceRange> range_;
 };
 
 /// One call that is watched, from its begin to its end.
@@ -68,42 +120,44 @@ public:
     ObservedCall(Observer& observer, const CallDetails& details) noexcept;
     ObservedCall(const ObservedCall&) = delete;
     ObservedCall& operator=(const ObservedCall&) = delete;
+    ~ObservedCall();
 
-    /// An allocation; out of memory where it has no address.
-    void allocated(const LiveRecord& record) noexcept;
-    /// A free, on the stream of this id.
-    void freed(std::uint64_t stream_id) noexcept;
-    void done() noexcept;
+    /// An allocation's block; null where there was no memory.
+    void allocated(const void* ptr) noexcept;
+    void done() noexcept { end(trace::Outcome::done, details_.ptr); }
     /// By an exception.
     void failed(trace::Outcome outcome) noexcept;
 
 private:
-    void end(trace::Outcome outcome, std::uint64_t stream_id, const void* ptr) noexcept;
+    void end(trace::Outcome outcome, const void* ptr) noexcept;
+    void told_free() noexcept;
 
     Observer& observer_;
     const CallDetails details_;
+    /// Of an allocation or a free.
+    const bool names_stream_;
+    const std::uint64_t stream_id_;
     std::uint64_t begin_ticks_ = 0;
+    CallSite freed_site_;
+    /// Bytes of the region that was the block's; 0: none.
+    std::size_t was_region_ = 0;
+    std::optional<TraceRange> range_;
 };
 
-/// Runs a call's `body` and tells the observer how it went. `body` returns a LiveRecord, the id of a free's stream, or
-/// nothing.
+/// Runs a call's `body`, watched closely. `body` returns a block's address as `ptr` of what it returns, or nothing.
 template <class Body>
-[[gnu::noinline, gnu::cold]] auto observed(Observer& observer, const CallDetails& details, Body&& body) {
+[[gnu::noinline, gnu::cold]] auto observed(Observer& observer, const CallDetails& details, Body& body) {
     ObservedCall call(observer, details);
     try {
-        using Result = std::invoke_result_t<Body&>;
-        if constexpr (std::is_void_v<Result>) {
+        if constexpr (std::is_void_v<decltype(body())>) {
             body();
             call.done();
         } else {
-            Result result = body();
-            if constexpr (std::is_same_v<Result, LiveRecord>)
-                call.allocated(result);
-            else
-                call.freed(result);
+            auto result = body();
+            call.allocated(result.ptr);
             return result;
         }
-    } catch (const out_of_memory&) {
+    } catch (const cuda_zstd::out_of_memory&) {
         call.failed(trace::Outcome::out_of_memory);
         throw;
     } catch (const usage_error&) {
@@ -113,6 +167,35 @@ template <class Body>
         call.failed(trace::Outcome::failed);
         throw;
     }
+}
+
+/// Runs a call's `body` of which only sampled addresses are wanted.
+template <class Body>
+auto sampled(Observer& observer, const CallDetails& details, Body& body) {
+    if constexpr (std::is_void_v<decltype(body())>) {
+        if (details.ptr == nullptr || !CallSites::is_sampled(details.ptr)) return body();
+        const CallSite site = observer.sites().take(details.ptr);
+        try {
+            body();
+        } catch (...) {
+            // Nothing was freed.
+            if (site.frames[0] != nullptr) observer.sites().add(details.ptr, site);
+            throw;
+        }
+    } else {
+        auto result = body();
+        if (CallSites::is_sampled(result.ptr) && result.ptr != nullptr)
+            observer.sites().add(result.ptr, CallSite{{details.site}});
+        return result;
+    }
+}
+
+/// Runs a call's `body`, watched as closely as somebody wants.
+template <class Body>
+inline auto watched(Observer& observer, const CallDetails& details, Body&& body) {
+    if (const Watch watch = observer.watch(); watch != Watch::none) [[unlikely]]
+        return watch == Watch::sample ? sampled(observer, details, body) : observed(observer, details, body);
+    return body();
 }
 
 } // namespace cuda_zstd::detail

@@ -34,8 +34,6 @@ public:
     void add(const trace::Event& event) noexcept;
     /// Writes all threads' logs.
     void flush() noexcept;
-    /// A number for a pool, unique in the file.
-    std::uint32_t new_pool() noexcept { return pools_.fetch_add(1, std::memory_order_relaxed); }
 
 private:
     struct Log {
@@ -61,7 +59,6 @@ private:
     int file_ = -1;
     const int process_;
     std::atomic<bool> failed_{false};
-    std::atomic<std::uint32_t> pools_{0};
     std::mutex mutex_;
     /// Guarded by mutex_.
     std::vector<std::unique_ptr<Log>> logs_;

@@ -30,7 +30,7 @@ TEST(Formats, ChromeJsonGivesBackTheTrace) {
         ASSERT_TRUE(entry.at("ts").is_number());
         if (entry.at("ph") == "X") {
             ASSERT_TRUE(entry.at("dur").is_number());
-        } else if (entry.at("name") == "pool 0 allocated") {
+        } else if (entry.at("name") == "pool " + std::to_string(trace.events.front().pool) + " allocated") {
             last_allocated = entry.at("args").at("bytes").get<std::int64_t>();
         }
     }

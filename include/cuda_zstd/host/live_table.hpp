@@ -33,8 +33,6 @@ struct LiveRecord {
     std::uint64_t sequence = 0;
     std::uint64_t timestamp = 0;
     PoolKind kind = PoolKind::small;
-    /// Where the allocation found it.
-    Origin origin = Origin::own;
     /// What the block's stream had to wait for when it was allocated, its own earlier work included.
     Dependencies since_allocation;
 };
