@@ -60,7 +60,8 @@ Taken ArenaPool::take(std::size_t bytes, std::size_t alignment, std::uint64_t st
     const std::lock_guard lock(mutex_);
     Taken taken = heap_.take_ready(bytes, alignment, stream_id);
     if (!taken && may_wait(effort)) taken = heap_.take_any(bytes, alignment);
-    if (!taken && may_grow(effort) && grow(bytes, alignment)) taken = heap_.take_ready(bytes, alignment, stream_id);
+    if (!taken && may_grow(effort) && grow(bytes, alignment))
+        taken = heap_.take_ready(bytes, alignment, stream_id, Search::thorough);
     if (taken) ++static_cast<Arena*>(taken.block->region)->live_blocks;
     return taken;
 }
@@ -99,7 +100,11 @@ void ArenaPool::wait_on_host() {
 void ArenaPool::trim(std::size_t keep_bytes) {
     const std::lock_guard lock(mutex_);
     heap_.settle();
-    for (Block* block : heap_.settled_by_age()) {
+    std::size_t smallest_chunk_bytes = no_limit;
+    for (const auto& arena : arenas_)
+        smallest_chunk_bytes = std::min(smallest_chunk_bytes, arena->chunk_bytes);
+    // A smaller block holds no whole chunk.
+    for (Block* block : heap_.settled_by_age(smallest_chunk_bytes)) {
         if (capacity_bytes_ <= keep_bytes) break;
         unmap(*block, keep_bytes);
     }
@@ -173,6 +178,7 @@ void ArenaPool::reset() {
 
 ArenaFigures ArenaPool::figures() const {
     const std::lock_guard lock(mutex_);
+    heap_.file_pending();
     return {{heap_.free_blocks(), heap_.free_bytes(), heap_.largest_free_bytes()},
             capacity_bytes_,
             peak_capacity_bytes_,
@@ -182,6 +188,7 @@ ArenaFigures ArenaPool::figures() const {
 
 void ArenaPool::for_each_free(const std::function<void(const Block&)>& visit) const {
     const std::lock_guard lock(mutex_);
+    heap_.file_pending();
     heap_.for_each_free(visit);
 }
 
@@ -201,6 +208,8 @@ std::string ArenaPool::check() const {
     }
     if (mapped_bytes != capacity_bytes_) return "the arenas' mapped bytes and the capacity disagree";
     if (capacity_bytes_ > most_bytes_) return "more is mapped than the limit allows";
+    if (std::string found = heap_.check(regions); !found.empty()) return found;
+    heap_.file_pending();
     return heap_.check(regions);
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// How blocks are taken, cut and given back.
 #include "cuda_zstd/host/block_heap.hpp"
 
 #include <algorithm>
@@ -6,27 +7,6 @@
 #include <utility>
 
 namespace cuda_zstd::detail {
-namespace {
-
-std::byte* aligned(std::byte* ptr, std::size_t alignment) noexcept {
-    return reinterpret_cast<std::byte*>(round_up(reinterpret_cast<std::uintptr_t>(ptr), alignment));
-}
-
-bool fits(const Block& block, std::size_t bytes, std::size_t alignment) noexcept {
-    return aligned(block.ptr, alignment) + bytes <= block.end();
-}
-
-/// The strategy's choice; for an alignment above the granule also one that only just fits, found by looking at all.
-Block* find_in(const Home& home, std::size_t bytes, std::size_t alignment) {
-    Block* found = home.index->find(bytes);
-    if (found == nullptr || fits(*found, bytes, alignment)) return found;
-    if ((found = home.index->find(bytes + alignment - granule_bytes)) != nullptr) return found;
-    for (const Block& block : home.by_age)
-        if (fits(block, bytes, alignment)) return const_cast<Block*>(&block);
-    return nullptr;
-}
-
-} // namespace
 
 std::uint64_t now_ns() noexcept {
     return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch() /
@@ -38,145 +18,93 @@ BlockHeap::BlockHeap(Strategy strategy, StreamOrder& order)
       mixed_(std::make_unique<Home>(strategy)) {}
 
 Block& BlockHeap::make(Region& region, std::byte* ptr, std::size_t bytes) {
-    Block* block = nullptr;
-    if (spare_.empty()) {
-        block = &blocks_.emplace_back();
-    } else {
-        block = spare_.back();
-        spare_.pop_back();
-    }
-    block->ptr = ptr;
-    block->bytes = bytes;
-    block->before = block->after = nullptr;
-    block->region = &region;
-    block->state = Block::State::live;
-    block->timestamp = now_ns();
-    return *block;
+    Block& block = store_.take();
+    block.ptr = ptr;
+    block.bytes = bytes;
+    block.before = block.after = nullptr;
+    block.region = &region;
+    block.state = Block::State::live;
+    block.stamp(now_ns());
+    return block;
 }
 
-void BlockHeap::dispose(Block& block) {
-    block.dependencies.clear();
-    block.home = nullptr;
-    block.region = nullptr;
-    spare_.push_back(&block);
-}
-
-Home& BlockHeap::home_of(const Dependencies& dependencies) {
-    if (dependencies.empty()) return *settled_;
-    const auto stream_id = dependencies.sole_stream();
-    if (!stream_id) return *mixed_;
-    auto& home = streams_[*stream_id];
-    if (home == nullptr) home = std::make_unique<Home>(strategy_);
-    return *home;
-}
-
-Home* BlockHeap::own_home(std::uint64_t stream_id) {
-    const auto found = streams_.find(stream_id);
-    return found == streams_.end() ? nullptr : found->second.get();
-}
-
-void BlockHeap::list(Block& block, Home& home) {
-    block.home = &home;
-    home.index->insert(block);
-    home.by_age.push_back(block);
+void BlockHeap::give(Block& block, Dependencies dependencies) noexcept {
+    block.state = Block::State::pending;
+    block.stamp(now_ns());
+    block.dependencies = std::move(dependencies);
+    pending_.push_back(block);
     ++free_blocks_;
     free_bytes_ += block.bytes;
 }
 
-void BlockHeap::unlist(Block& block) {
-    block.home->index->erase(block);
-    block.home->by_age.erase(block.home->by_age.iterator_to(block));
-    block.home = nullptr;
+/// For a block in no list.
+Taken BlockHeap::hand_out(Block& block) {
+    block.state = Block::State::live;
+    block.stamp(now_ns());
     --free_blocks_;
     free_bytes_ -= block.bytes;
-}
-
-Block& BlockHeap::merge_unlisted(Block& low, Block& high) {
-    low.bytes += high.bytes;
-    low.after = high.after;
-    if (high.after != nullptr) high.after->before = &low;
-    low.dependencies.add(high.dependencies);
-    low.timestamp = std::max(low.timestamp, high.timestamp);
-    dispose(high);
-    return low;
-}
-
-/// `block` is in no home; it keeps its identity, so a lower neighbour's place in the region becomes its own.
-void BlockHeap::absorb_neighbours(Block& block, const std::function<bool(const Block&)>& may_absorb) {
-    while (block.after != nullptr && block.after->state == Block::State::free && may_absorb(*block.after)) {
-        unlist(*block.after);
-        merge_unlisted(block, *block.after);
-    }
-    while (block.before != nullptr && block.before->state == Block::State::free && may_absorb(*block.before)) {
-        Block& low = *block.before;
-        unlist(low);
-        block.ptr = low.ptr;
-        block.bytes += low.bytes;
-        block.before = low.before;
-        if (low.before != nullptr)
-            low.before->after = &block;
-        else
-            block.region->first = &block;
-        block.dependencies.add(low.dependencies);
-        block.timestamp = std::max(block.timestamp, low.timestamp);
-        dispose(low);
-    }
-}
-
-void BlockHeap::place(Block& block) {
-    Home& home = home_of(block.dependencies);
-    absorb_neighbours(block, [&](const Block& neighbour) { return neighbour.home == &home; });
-    list(block, home);
-}
-
-void BlockHeap::give(Block& block, Dependencies dependencies) {
-    block.state = Block::State::free;
-    block.timestamp = now_ns();
-    block.dependencies = std::move(dependencies);
-    place(block);
-}
-
-Taken BlockHeap::carve(Block& block, std::byte* from, std::size_t bytes) {
-    Home& home = *block.home;
-    unlist(block);
-    Block* middle = &block;
-    if (from != block.ptr) {
-        middle = &make(*block.region, from, block.bytes - static_cast<std::size_t>(from - block.ptr));
-        middle->dependencies = block.dependencies;
-        middle->timestamp = block.timestamp;
-        middle->before = &block;
-        middle->after = block.after;
-        if (block.after != nullptr) block.after->before = middle;
-        block.after = middle;
-        block.bytes = static_cast<std::size_t>(from - block.ptr);
-        list(block, home);
-    }
-    if (middle->bytes != bytes) {
-        Block& rest = make(*block.region, from + bytes, middle->bytes - bytes);
-        rest.state = Block::State::free;
-        rest.dependencies = middle->dependencies;
-        rest.timestamp = middle->timestamp;
-        rest.before = middle;
-        rest.after = middle->after;
-        if (middle->after != nullptr) middle->after->before = &rest;
-        middle->after = &rest;
-        middle->bytes = bytes;
-        list(rest, home);
-    }
-    middle->state = Block::State::live;
-    middle->timestamp = now_ns();
-    Taken taken{middle, std::move(middle->dependencies), Origin::own};
-    middle->dependencies.clear();
+    Taken taken{&block, std::move(block.dependencies), Origin::own};
+    block.dependencies.clear();
     return taken;
 }
 
-Taken BlockHeap::cut(Block& block, std::size_t bytes, std::size_t alignment) {
-    return carve(block, aligned(block.ptr, alignment), bytes);
+/// A program that allocates what it has just freed gets it back with no search: nothing fits better.
+Taken BlockHeap::take_last_freed(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id) {
+    if (strategy_ == Strategy::first_fit || pending_.empty()) return {};
+    Block& block = pending_.back();
+    if (block.bytes != bytes || !fits(block, bytes, alignment)) return {};
+    if (!block.dependencies.empty() && block.dependencies.sole_stream() != stream_id) return {};
+    pending_.pop_back();
+    return hand_out(block);
 }
 
-Block* BlockHeap::choose(Home* own, std::size_t bytes, std::size_t alignment) const {
-    Block* of_own = own == nullptr ? nullptr : find_in(*own, bytes, alignment);
-    Block* of_settled = find_in(*settled_, bytes, alignment);
+Taken BlockHeap::carve(Block& block, std::byte* from, std::size_t bytes) {
+    const auto low_bytes = static_cast<std::size_t>(from - block.ptr);
+    const std::size_t high_bytes = block.bytes - low_bytes - bytes;
+    // What can fail comes first.
+    store_.prepare((low_bytes != 0 ? 1 : 0) + (high_bytes != 0 ? 1 : 0));
+    Dependencies of_low = low_bytes != 0 ? block.dependencies : Dependencies();
+    Dependencies of_high = high_bytes != 0 ? block.dependencies : Dependencies();
+    Home& home = *block.home;
+    const std::uint64_t timestamp = block.timestamp;
+    // What is left keeps the block's place in the order of the frees.
+    const AgeList::iterator place = unlist(block);
+    const auto insert_after = [&](Block& at, std::byte* ptr, std::size_t piece_bytes) -> Block& {
+        Block& piece = make(*at.region, ptr, piece_bytes);
+        piece.before = &at;
+        piece.after = at.after;
+        if (piece.after != nullptr) piece.after->before = &piece;
+        at.after = &piece;
+        at.bytes -= piece_bytes;
+        ++free_blocks_;
+        return piece;
+    };
+    Block* middle = &block;
+    if (low_bytes != 0) {
+        middle = &insert_after(block, from, block.bytes - low_bytes);
+        middle->dependencies = std::move(block.dependencies);
+        block.dependencies = std::move(of_low);
+        list_before(block, home, place);
+    }
+    if (high_bytes != 0) {
+        Block& rest = insert_after(*middle, from + bytes, high_bytes);
+        rest.dependencies = std::move(of_high);
+        rest.stamp(timestamp);
+        list_before(rest, home, place);
+    }
+    return hand_out(*middle);
+}
+
+Taken BlockHeap::cut(Block& block, std::size_t bytes, std::size_t alignment) {
+    return carve(block, aligned_up(block.ptr, alignment), bytes);
+}
+
+Block* BlockHeap::choose(Home* own, std::size_t bytes, std::size_t alignment, Search search) const {
+    const auto find_in = [&](const Home& home) {
+        return search == Search::quick ? home.index->find(bytes, alignment) : home.index->search(bytes, alignment);
+    };
+    Block* of_own = own == nullptr ? nullptr : find_in(*own);
+    Block* of_settled = find_in(*settled_);
     if (of_own == nullptr || of_settled == nullptr) return of_own != nullptr ? of_own : of_settled;
     switch (strategy_) {
     case Strategy::best_fit:
@@ -189,29 +117,33 @@ Block* BlockHeap::choose(Home* own, std::size_t bytes, std::size_t alignment) co
     return of_own;
 }
 
-Taken BlockHeap::take_ready(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id) {
-    Block* found = choose(own_home(stream_id), bytes, alignment);
-    if (found == nullptr && free_bytes_ >= bytes) {
+Taken BlockHeap::take_ready(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Search search) {
+    if (Taken last = take_last_freed(bytes, alignment, stream_id)) return last;
+    file_pending();
+    if (free_bytes_ < bytes) return {};
+    Block* found = choose(own_home(stream_id), bytes, alignment, Search::quick);
+    if (found == nullptr) {
         settle();
-        found = choose(own_home(stream_id), bytes, alignment);
-        if (Home* own = own_home(stream_id); found == nullptr && own != nullptr) {
-            join_with_settled(*own);
-            found = choose(own, bytes, alignment);
-        }
+        found = choose(own_home(stream_id), bytes, alignment, Search::quick);
+    }
+    if (found == nullptr) {
+        if (Home* own = own_home(stream_id)) join_with_settled(*own);
+        found = choose(own_home(stream_id), bytes, alignment, search);
     }
     return found == nullptr ? Taken{} : cut(*found, bytes, alignment);
 }
 
 Taken BlockHeap::take_any(std::size_t bytes, std::size_t alignment) {
     if (free_bytes_ < bytes) return {};
+    file_pending();
     settle();
     const auto best = [&] {
-        Block* found = choose(nullptr, bytes, alignment);
+        Block* found = choose(nullptr, bytes, alignment, Search::thorough);
         for (const auto& [id, home] : streams_) {
-            Block* candidate = find_in(*home, bytes, alignment);
+            Block* candidate = home->index->search(bytes, alignment);
             if (candidate != nullptr && (found == nullptr || candidate->bytes < found->bytes)) found = candidate;
         }
-        return found != nullptr ? found : find_in(*mixed_, bytes, alignment);
+        return found != nullptr ? found : mixed_->index->search(bytes, alignment);
     };
     Block* found = best();
     if (found == nullptr) {
@@ -223,11 +155,13 @@ Taken BlockHeap::take_any(std::size_t bytes, std::size_t alignment) {
 
 Dependencies BlockHeap::dissolve(Region& region) {
     Dependencies united;
+    for (const Block* block = region.first; block != nullptr; block = block->after)
+        united.add(block->dependencies);
     for (Block* block = region.first; block != nullptr;) {
         Block* after = block->after;
-        unlist(*block);
-        united.add(block->dependencies);
-        dispose(*block);
+        --free_blocks_;
+        free_bytes_ -= block->bytes;
+        drop_absorbed(*block);
         block = after;
     }
     region.first = nullptr;
@@ -235,21 +169,22 @@ Dependencies BlockHeap::dissolve(Region& region) {
 }
 
 void BlockHeap::clear() {
+    pending_.clear();
+    last_home_ = nullptr;
     settled_ = std::make_unique<Home>(strategy_);
     mixed_ = std::make_unique<Home>(strategy_);
     streams_.clear();
-    spare_.clear();
-    blocks_.clear();
+    store_.clear();
     free_blocks_ = 0;
     free_bytes_ = 0;
 }
 
-std::vector<Block*> BlockHeap::settled_by_age() const {
+std::vector<Block*> BlockHeap::settled_by_age(std::size_t bytes) const {
     std::vector<Block*> blocks;
-    for (Block& block : settled_->by_age)
-        blocks.push_back(&block);
-    std::stable_sort(blocks.begin(), blocks.end(),
-                     [](const Block* a, const Block* b) { return a->timestamp < b->timestamp; });
+    settled_->index->for_each_from(bytes, [&](Block& block) { blocks.push_back(&block); });
+    std::sort(blocks.begin(), blocks.end(), [](const Block* a, const Block* b) {
+        return a->timestamp != b->timestamp ? a->timestamp < b->timestamp : a->ptr < b->ptr;
+    });
     return blocks;
 }
 

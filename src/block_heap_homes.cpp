@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// How free blocks change their homes: by completed work, by a wait, by merging; and what is said of them all.
+// How free blocks come to their homes and change them: by filing, by completed work, by a wait, by merging; and what
+// is said of them all.
 #include "cuda_zstd/host/block_heap.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace cuda_zstd::detail {
 namespace {
@@ -14,11 +16,122 @@ constexpr std::size_t idle_homes = 64;
 
 } // namespace
 
-void BlockHeap::settle() {
-    const auto move = [&](Block& block) {
+Home* BlockHeap::own_home(std::uint64_t stream_id) const noexcept {
+    if (last_home_ != nullptr && last_stream_id_ == stream_id) return last_home_;
+    const auto found = streams_.find(stream_id);
+    if (found == streams_.end()) return nullptr;
+    last_stream_id_ = stream_id;
+    return last_home_ = found->second.get();
+}
+
+/// Null where the home is still to be made.
+const Home* BlockHeap::home_if_made(const Dependencies& dependencies) const noexcept {
+    if (dependencies.empty()) return settled_.get();
+    const auto stream_id = dependencies.sole_stream();
+    return stream_id ? own_home(*stream_id) : mixed_.get();
+}
+
+Home& BlockHeap::home_of(const Dependencies& dependencies) {
+    if (const Home* made = home_if_made(dependencies)) return const_cast<Home&>(*made);
+    auto fresh = std::make_unique<Home>(strategy_);
+    return *(streams_[*dependencies.sole_stream()] = std::move(fresh));
+}
+
+void BlockHeap::list_before(Block& block, Home& home, AgeList::iterator place) noexcept {
+    block.state = Block::State::free;
+    block.home = &home;
+    home.index->insert(block);
+    home.by_age.insert(place, block);
+}
+
+/// Where the block was in the order of the frees.
+AgeList::iterator BlockHeap::unlist(Block& block) noexcept {
+    Home& home = *block.home;
+    block.home = nullptr;
+    home.index->erase(block);
+    return home.by_age.erase(home.by_age.iterator_to(block));
+}
+
+/// Takes a block out of its home, to be filed anew: if that fails, the block is where the next search finds it.
+void BlockHeap::make_pending(Block& block) noexcept {
+    unlist(block);
+    block.state = Block::State::pending;
+    pending_.push_front(block);
+}
+
+bool BlockHeap::may_absorb(const Home& home, const Block& neighbour, Reach reach) const noexcept {
+    const bool pending = neighbour.state == Block::State::pending;
+    if (!pending && neighbour.state != Block::State::free) return false;
+    if (reach == Reach::all) return true;
+    const Home* its = pending ? home_if_made(neighbour.dependencies) : neighbour.home;
+    return its == &home || (reach == Reach::settled_too && its == settled_.get());
+}
+
+/// Forgets a free block whose memory is another's now.
+void BlockHeap::drop_absorbed(Block& block) noexcept {
+    if (block.state == Block::State::pending)
+        pending_.erase(pending_.iterator_to(block));
+    else
         unlist(block);
+    store_.give(block);
+}
+
+/// `block` is pending; it keeps its identity, so a lower neighbour's place in the region becomes its own.
+void BlockHeap::absorb_neighbours(Block& block, const Home& home, Reach reach) {
+    while (block.after != nullptr && may_absorb(home, *block.after, reach)) {
+        Block& high = *block.after;
+        block.dependencies.add(high.dependencies);
+        block.bytes += high.bytes;
+        block.after = high.after;
+        if (block.after != nullptr) block.after->before = &block;
+        block.stamp(std::max<std::uint64_t>(block.timestamp, high.timestamp));
+        --free_blocks_;
+        drop_absorbed(high);
+    }
+    while (block.before != nullptr && may_absorb(home, *block.before, reach)) {
+        Block& low = *block.before;
+        block.dependencies.add(low.dependencies);
+        block.ptr = low.ptr;
+        block.bytes += low.bytes;
+        block.before = low.before;
+        if (block.before != nullptr)
+            block.before->after = &block;
+        else
+            block.region->first = &block;
+        block.stamp(std::max<std::uint64_t>(block.timestamp, low.timestamp));
+        --free_blocks_;
+        drop_absorbed(low);
+    }
+}
+
+Block& BlockHeap::merge_unlisted(Block& low, Block& high) {
+    low.bytes += high.bytes;
+    low.after = high.after;
+    if (high.after != nullptr) high.after->before = &low;
+    low.stamp(std::max<std::uint64_t>(low.timestamp, high.timestamp));
+    store_.give(high);
+    return low;
+}
+
+/// Brings a pending block to its home.
+void BlockHeap::file(Block& block, Reach reach) {
+    absorb_neighbours(block, home_of(block.dependencies), reach);
+    Home& home = home_of(block.dependencies);
+    pending_.erase(pending_.iterator_to(block));
+    list_before(block, home, home.by_age.end());
+}
+
+void BlockHeap::file_pending() {
+    while (!pending_.empty())
+        file(pending_.front(), Reach::own_home);
+}
+
+void BlockHeap::settle() {
+    file_pending();
+    const auto move = [&](Block& block) {
+        make_pending(block);
         block.dependencies.clear();
-        place(block);
+        file(block, Reach::own_home);
     };
     for (auto entry = streams_.begin(); entry != streams_.end();) {
         Home& home = *entry->second;
@@ -27,7 +140,12 @@ void BlockHeap::settle() {
             if (!order_.settle(left)) break;
             move(home.by_age.front());
         }
-        entry = home.by_age.empty() && streams_.size() > idle_homes ? streams_.erase(entry) : std::next(entry);
+        if (home.by_age.empty() && streams_.size() > idle_homes) {
+            last_home_ = nullptr;
+            entry = streams_.erase(entry);
+        } else {
+            ++entry;
+        }
     }
     unsigned queries = 0;
     for (auto next = mixed_->by_age.begin(); next != mixed_->by_age.end() && queries < mixed_queries;) {
@@ -40,7 +158,8 @@ void BlockHeap::settle() {
     }
 }
 
-Dependencies BlockHeap::pending() const {
+Dependencies BlockHeap::pending() {
+    file_pending();
     Dependencies united;
     const auto collect = [&](const Home& home) {
         for (const Block& block : home.by_age)
@@ -58,9 +177,10 @@ void BlockHeap::join_with_settled(Home& own) {
         blocks.push_back(&block);
     for (Block* block : blocks) {
         if (block->home != &own) continue; // absorbed by one before it
-        unlist(*block);
-        absorb_neighbours(*block, [&](const Block& n) { return n.home == &own || n.home == settled_.get(); });
-        list(*block, own);
+        const auto has_settled = [&](const Block* n) { return n != nullptr && n->home == settled_.get(); };
+        if (!has_settled(block->before) && !has_settled(block->after)) continue;
+        make_pending(*block);
+        file(*block, Reach::settled_too);
     }
 }
 
@@ -76,9 +196,8 @@ void BlockHeap::join_all() {
         collect(*home);
     for (Block* block : blocks) {
         if (block->home == nullptr) continue; // absorbed by one before it
-        unlist(*block);
-        absorb_neighbours(*block, [](const Block&) { return true; });
-        list(*block, home_of(block->dependencies));
+        make_pending(*block);
+        file(*block, Reach::all);
     }
 }
 
@@ -86,47 +205,49 @@ std::size_t BlockHeap::largest_free_bytes() const noexcept {
     std::size_t largest = std::max(settled_->index->largest_bytes(), mixed_->index->largest_bytes());
     for (const auto& [id, home] : streams_)
         largest = std::max(largest, home->index->largest_bytes());
+    for (const Block& block : pending_)
+        largest = std::max(largest, block.bytes);
     return largest;
 }
 
 void BlockHeap::for_each_free(const std::function<void(const Block&)>& visit) const {
-    const auto all = [&](const Home& home) {
-        for (const Block& block : home.by_age)
+    const auto all = [&](const AgeList& list) {
+        for (const Block& block : list)
             visit(block);
     };
-    all(*settled_);
-    all(*mixed_);
+    all(pending_);
+    all(settled_->by_age);
+    all(mixed_->by_age);
     for (const auto& [id, home] : streams_)
-        all(*home);
+        all(home->by_age);
 }
 
 std::string BlockHeap::check(const std::vector<const Region*>& regions) const {
     std::size_t blocks = 0;
     std::size_t bytes = 0;
+    std::size_t pending = 0;
     for (const Region* region : regions) {
         const Block* previous = nullptr;
-        for (const Block* block = region->first; block != nullptr; block = block->after) {
+        for (const Block* block = region->first; block != nullptr; previous = block, block = block->after) {
             if (block->before != previous) return "a block's neighbour before it is wrong";
             if (previous != nullptr && previous->end() != block->ptr)
                 return "blocks of a region overlap or leave a gap";
             if (block->region != region) return "a block names another region";
             if ((block->state == Block::State::free) != (block->home != nullptr))
                 return "a block's state and home disagree";
-            if (block->state == Block::State::free) {
-                ++blocks;
-                bytes += block->bytes;
-                if (previous != nullptr && previous->home == block->home)
-                    return "neighbours of one home are not merged";
-                const auto stream_id = block->dependencies.sole_stream();
-                const Home* home = block->dependencies.empty() ? settled_.get()
-                                   : stream_id                 ? streams_.at(*stream_id).get()
-                                                               : mixed_.get();
-                if (home != block->home) return "a block's dependencies and home disagree";
+            if (block->state != Block::State::free && block->state != Block::State::pending) continue;
+            ++blocks;
+            bytes += block->bytes;
+            if (block->state == Block::State::pending) {
+                ++pending;
+                continue;
             }
-            previous = block;
+            if (previous != nullptr && previous->home == block->home) return "neighbours of one home are not merged";
+            if (home_if_made(block->dependencies) != block->home) return "a block's dependencies and home disagree";
         }
     }
     if (blocks != free_blocks_ || bytes != free_bytes_) return "the counts of free blocks or bytes are wrong";
+    if (pending != pending_.size()) return "the list of pending blocks is wrong";
     for (const FreeBlockIndex* index : {settled_->index.get(), mixed_->index.get()})
         if (std::string found = index->check(); !found.empty()) return found;
     for (const auto& [id, home] : streams_)

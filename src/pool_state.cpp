@@ -114,6 +114,11 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(st
     if (piece) return piece;
     static const TraceName name("allocate, miss", TraceCategory::allocate);
     const ObservedWork miss(observer_, name, bytes, stream.id);
+    // What medium frees have left to the next miss may be all that is missing.
+    if (medium_.give_back_surplus()) {
+        piece = take(bytes, alignment, stream, kind, Effort::cached);
+        if (piece) return piece;
+    }
     const Effort second = options.stream_policy == StreamPolicy::grow_then_wait ? Effort::grow : Effort::wait;
     for (const Effort effort : {second, Effort::all}) {
         piece = take(bytes, alignment, stream, kind, effort);

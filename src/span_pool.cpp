@@ -8,6 +8,7 @@
 namespace cuda_zstd::detail {
 namespace {
 
+constexpr auto relaxed = std::memory_order_relaxed;
 constexpr std::size_t smallest_span_bytes = std::size_t{2} << 20;
 constexpr std::size_t largest_span_bytes = std::size_t{16} << 20;
 
@@ -26,6 +27,7 @@ Taken SpanPool::take(std::size_t bytes, std::size_t alignment, std::uint64_t str
     Taken taken = heap_.take_ready(bytes, alignment, stream_id);
     if (!taken && may_wait(effort)) taken = heap_.take_any(bytes, alignment);
     if (!taken) {
+        release_empty(1);
         const std::size_t span_bytes = next_span_bytes();
         Taken memory;
         if (bytes + alignment <= span_bytes) memory = parent_.take(span_bytes, granule_bytes, stream_id, effort);
@@ -34,24 +36,47 @@ Taken SpanPool::take(std::size_t bytes, std::size_t alignment, std::uint64_t str
             memory.origin = Origin::larger_pool;
             return memory;
         }
+        Block& all = add_span(std::move(memory));
+        heap_.file_pending();
+        taken = heap_.carve(all, aligned_up(all.ptr, alignment), bytes);
+        taken.origin = Origin::larger_pool;
+    }
+    auto& span = static_cast<Span&>(*taken.block->region);
+    if (span.live_blocks++ == 0) empty_spans_.fetch_sub(1, relaxed);
+    return taken;
+}
+
+/// The one block, free, of a new span.
+Block& SpanPool::add_span(Taken memory) {
+    try {
         auto owned = std::make_unique<Span>();
         Span& span = *owned;
         span.pool = this;
         span.memory = memory.block;
-        spans_.emplace(&span, std::move(owned));
-        span_bytes_ += memory.block->bytes;
         Block& all = heap_.make(span, memory.block->ptr, memory.block->bytes);
         span.first = &all;
-        // What the memory still waits for goes with the block; the rest of the span keeps a copy.
+        try {
+            spans_.emplace(&span, std::move(owned));
+        } catch (...) {
+            heap_.discard(all);
+            throw;
+        }
+        span_bytes_ += memory.block->bytes;
+        empty_spans_.fetch_add(1, relaxed);
+        note_empty(span);
+        // What the memory still waits for goes with each block that is cut from it.
         heap_.give(all, std::move(memory.dependencies));
-        ++empty_spans_;
-        taken = heap_.carve(
-            all, reinterpret_cast<std::byte*>(round_up(reinterpret_cast<std::uintptr_t>(all.ptr), alignment)), bytes);
-        taken.origin = Origin::larger_pool;
+        return all;
+    } catch (...) {
+        parent_.give(*memory.block, std::move(memory.dependencies));
+        throw;
     }
-    auto& span = static_cast<Span&>(*taken.block->region);
-    if (span.live_blocks++ == 0) --empty_spans_;
-    return taken;
+}
+
+void SpanPool::note_empty(Span& span) noexcept {
+    if (std::exchange(span.on_empty_list, true)) return;
+    span.next_empty = empty_list_;
+    empty_list_ = &span;
 }
 
 void SpanPool::give(Block& block, Dependencies dependencies) {
@@ -59,25 +84,54 @@ void SpanPool::give(Block& block, Dependencies dependencies) {
     auto& span = static_cast<Span&>(*block.region);
     heap_.give(block, std::move(dependencies));
     if (--span.live_blocks != 0) return;
-    ++empty_spans_;
-    if (empty_spans_ > 1) release(span);
+    empty_spans_.fetch_add(1, relaxed);
+    note_empty(span);
+}
+
+/// Gives back all empty spans but for `keep`; whether there were any.
+bool SpanPool::release_empty(std::size_t keep) {
+    const std::size_t before = empty_spans_.load(relaxed);
+    Span* kept = nullptr;
+    while (Span* span = empty_list_) {
+        empty_list_ = span->next_empty;
+        span->on_empty_list = false;
+        if (span->live_blocks != 0) continue;
+        if (empty_spans_.load(relaxed) > keep) {
+            release(*span);
+        } else {
+            span->next_empty = kept;
+            kept = span;
+        }
+    }
+    while (kept != nullptr)
+        note_empty(*std::exchange(kept, kept->next_empty));
+    return before > keep;
 }
 
 void SpanPool::release(Span& span) {
     Block& memory = *span.memory;
-    --empty_spans_;
+    Dependencies dependencies;
+    try {
+        dependencies = heap_.dissolve(span);
+    } catch (...) {
+        note_empty(span);
+        throw;
+    }
+    empty_spans_.fetch_sub(1, relaxed);
     span_bytes_ -= memory.bytes;
-    parent_.give(memory, heap_.dissolve(span));
+    parent_.give(memory, std::move(dependencies));
     spans_.erase(&span);
+}
+
+bool SpanPool::give_back_surplus() {
+    if (empty_spans_.load(relaxed) <= 1) return false;
+    const std::lock_guard lock(mutex_);
+    return release_empty(1);
 }
 
 void SpanPool::flush() {
     const std::lock_guard lock(mutex_);
-    std::vector<Span*> empty;
-    for (const auto& [span, owned] : spans_)
-        if (span->live_blocks == 0) empty.push_back(span);
-    for (Span* span : empty)
-        release(*span);
+    release_empty(0);
 }
 
 void SpanPool::wait_on_host() {
@@ -95,17 +149,20 @@ void SpanPool::clear() {
     const std::lock_guard lock(mutex_);
     heap_.clear();
     spans_.clear();
+    empty_list_ = nullptr;
     span_bytes_ = 0;
     empty_spans_ = 0;
 }
 
 FreeFigures SpanPool::figures() const {
     const std::lock_guard lock(mutex_);
+    heap_.file_pending();
     return {heap_.free_blocks(), heap_.free_bytes(), heap_.largest_free_bytes()};
 }
 
 void SpanPool::for_each_free(const std::function<void(const Block&)>& visit) const {
     const std::lock_guard lock(mutex_);
+    heap_.file_pending();
     heap_.for_each_free(visit);
 }
 
@@ -120,8 +177,11 @@ std::string SpanPool::check() const {
             live += block->state == Block::State::live;
         if (live != span->live_blocks) return "a span's count of live blocks is wrong";
         empty += live == 0;
+        if (live == 0 && !span->on_empty_list) return "an empty span is not on the list of those";
     }
     if (empty != empty_spans_) return "the count of empty spans is wrong";
+    if (std::string found = heap_.check(regions); !found.empty()) return found;
+    heap_.file_pending();
     return heap_.check(regions);
 }
 

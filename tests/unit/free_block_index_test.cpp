@@ -49,7 +49,7 @@ TEST_P(FreeBlockIndexTest, AgreesWithTheModel) {
                 inside.erase(inside.begin() + static_cast<std::ptrdiff_t>(at));
             }
             const std::size_t bytes = granule_bytes * (1 + random() % (random() % 2 == 0 ? 50u : 1u << 20));
-            Block* const found = index->find(bytes);
+            Block* const found = index->search(bytes, granule_bytes);
             Block* const wanted = expected(GetParam(), inside, bytes);
             ASSERT_EQ(found == nullptr, wanted == nullptr) << "seed " << seed << " step " << step;
             if (found == nullptr) continue;
@@ -68,7 +68,7 @@ TEST_P(FreeBlockIndexTest, AgreesWithTheModel) {
         }
         for (Block* block : inside)
             index->erase(*block);
-        EXPECT_EQ(index->find(granule_bytes), nullptr);
+        EXPECT_EQ(index->search(granule_bytes, granule_bytes), nullptr);
         EXPECT_EQ(index->largest_bytes(), 0u);
         EXPECT_EQ(index->check(), "");
     }
@@ -84,11 +84,11 @@ TEST(FreeBlockIndex, SegregatedTakesTheNextClassThatFits) {
         block.bytes = granules * granule_bytes;
         index->insert(block);
     }
-    EXPECT_EQ(index->find(100 * granule_bytes)->bytes, 100 * granule_bytes);
-    EXPECT_EQ(index->find(105 * granule_bytes)->bytes, 160 * granule_bytes);
-    EXPECT_EQ(index->find(161 * granule_bytes)->bytes, 1000 * granule_bytes);
-    EXPECT_EQ(index->find(1000 * granule_bytes)->bytes, 1000 * granule_bytes);
-    EXPECT_EQ(index->find(1001 * granule_bytes), nullptr);
+    EXPECT_EQ(index->find(100 * granule_bytes, granule_bytes)->bytes, 100 * granule_bytes);
+    EXPECT_EQ(index->find(105 * granule_bytes, granule_bytes)->bytes, 160 * granule_bytes);
+    EXPECT_EQ(index->find(161 * granule_bytes, granule_bytes)->bytes, 1000 * granule_bytes);
+    EXPECT_EQ(index->find(1000 * granule_bytes, granule_bytes)->bytes, 1000 * granule_bytes);
+    EXPECT_EQ(index->find(1001 * granule_bytes, granule_bytes), nullptr);
     for (Block& block : storage)
         index->erase(block);
 }

@@ -82,7 +82,8 @@ private:
     /// The limit, or what the machine has where that is less, in whole chunks.
     std::size_t most_bytes_ = 0;
     mutable std::mutex mutex_;
-    BlockHeap heap_;
+    /// Filing what is pending changes nothing that can be seen.
+    mutable BlockHeap heap_;
     std::vector<std::unique_ptr<Arena>> arenas_;
     std::size_t capacity_bytes_ = 0;
     std::size_t peak_capacity_bytes_ = 0;

@@ -2,8 +2,10 @@
 // Free blocks of several regions, by the work that they wait for.
 //
 // Invariant: every free block is in one home: `settled` (no dependencies), the home of the one stream that all its
-// dependencies are of, or `mixed`. Neighbours of one home are merged. So a stream finds its own and the settled
-// blocks without asking about any event, and never waits for another stream because of a neighbour.
+// dependencies are of, or `mixed`; or it is pending: freed and not looked at since. Neighbours of one home are merged.
+// So a stream finds its own and the settled blocks without asking about any event, and never waits for another stream
+// because of a neighbour. Whoever searches the homes files the pending blocks first, so what give() puts off is
+// never skipped.
 // Not synchronised: each pool that has a heap guards it with its mutex.
 #pragma once
 
@@ -12,7 +14,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -24,9 +25,6 @@ namespace cuda_zstd::detail {
 
 /// The free blocks that wait for the same stream.
 struct Home {
-    using AgeList = boost::intrusive::list<
-        Block, boost::intrusive::member_hook<Block, boost::intrusive::list_member_hook<>, &Block::age_hook>>;
-
     explicit Home(Strategy strategy) : index(FreeBlockIndex::make(strategy)) {}
     ~Home() { by_age.clear(); }
     Home(const Home&) = delete;
@@ -48,38 +46,47 @@ struct Taken {
     explicit operator bool() const noexcept { return block != nullptr; }
 };
 
+/// How a heap looks for a block: as the strategy does, or at every block before it says that there is none.
+enum class Search : std::uint8_t { quick, thorough };
+
 class BlockHeap {
 public:
     BlockHeap(Strategy strategy, StreamOrder& order);
+    ~BlockHeap() { pending_.clear(); }
 
     /// Makes a block of a region; the caller links it. State: live.
     Block& make(Region& region, std::byte* ptr, std::size_t bytes);
-    /// Frees a live block and merges it with neighbours of its home. O(log n).
-    void give(Block& block, Dependencies dependencies);
+    /// Frees a live block. O(1): the merging and the index are left to whoever searches next.
+    void give(Block& block, Dependencies dependencies) noexcept;
     /// A block whose dependencies, if any, are of the stream itself: its own or settled ones, then what has become
-    /// complete, then its own merged with settled neighbours. No wait, so queries of events only on a miss.
-    Taken take_ready(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id);
-    /// A block of any home, merging across homes where nothing else fits.
+    /// complete, then its own merged with settled neighbours. No wait, so queries of events only on a miss. The block
+    /// that was freed last is taken as it is where it fits exactly (not by first fit), else O(log n), segregated O(1),
+    /// and once for each block that was freed since the last search.
+    Taken take_ready(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Search search = Search::quick);
+    /// A block of any home, merging across homes where nothing else fits. Thorough.
     Taken take_any(std::size_t bytes, std::size_t alignment);
     /// Moves completed blocks to the settled ones.
     void settle();
+    /// Brings the pending blocks to their homes, merged with their neighbours there.
+    void file_pending();
     /// What the free blocks wait for, united: once it is complete, settle() settles all of them.
-    Dependencies pending() const;
+    Dependencies pending();
     /// Cuts a free block so that [from, from + bytes) is a block of its own; returns that one, live, with its
-    /// dependencies.
+    /// dependencies. Strong guarantee.
     Taken carve(Block& block, std::byte* from, std::size_t bytes);
-    /// Forgets a region whose blocks are all free; what they waited for.
+    /// Forgets a region whose blocks are all free; what they waited for. O(blocks).
     Dependencies dissolve(Region& region);
     /// Forgets a block that is in no home, with its region.
-    void discard(Block& block) { dispose(block); }
+    void discard(Block& block) { store_.give(block); }
     /// Forgets everything. Regions are the caller's.
     void clear();
 
-    /// Free blocks that are settled, least recently used first.
-    std::vector<Block*> settled_by_age() const;
+    /// Free blocks of at least `bytes` that are settled, least recently used first. O(n log n) in these alone.
+    std::vector<Block*> settled_by_age(std::size_t bytes) const;
     std::size_t free_blocks() const noexcept { return free_blocks_; }
     std::size_t free_bytes() const noexcept { return free_bytes_; }
     std::size_t largest_free_bytes() const noexcept;
+    std::size_t metadata_bytes() const noexcept { return store_.metadata_bytes(); }
     void for_each_free(const std::function<void(const Block&)>& visit) const;
     /// Merges a block that the caller holds (in no home) with a neighbour in no home; returns the merged block.
     Block& merge_unlisted(Block& low, Block& high);
@@ -87,25 +94,37 @@ public:
     std::string check(const std::vector<const Region*>& regions) const;
 
 private:
+    /// Which neighbours a block takes in: those of its own home, of that and the settled ones, or every free one.
+    enum class Reach : std::uint8_t { own_home, settled_too, all };
+
     Home& home_of(const Dependencies& dependencies);
-    Home* own_home(std::uint64_t stream_id);
-    void list(Block& block, Home& home);
-    void unlist(Block& block);
-    void place(Block& block);
-    void absorb_neighbours(Block& block, const std::function<bool(const Block&)>& may_absorb);
-    Block* choose(Home* own, std::size_t bytes, std::size_t alignment) const;
+    const Home* home_if_made(const Dependencies& dependencies) const noexcept;
+    Home* own_home(std::uint64_t stream_id) const noexcept;
+    void list_before(Block& block, Home& home, AgeList::iterator place) noexcept;
+    AgeList::iterator unlist(Block& block) noexcept;
+    void make_pending(Block& block) noexcept;
+    void file(Block& block, Reach reach);
+    bool may_absorb(const Home& home, const Block& neighbour, Reach reach) const noexcept;
+    void absorb_neighbours(Block& block, const Home& home, Reach reach);
+    void drop_absorbed(Block& block) noexcept;
+    Block* choose(Home* own, std::size_t bytes, std::size_t alignment, Search search) const;
+    Taken take_last_freed(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id);
     Taken cut(Block& block, std::size_t bytes, std::size_t alignment);
+    Taken hand_out(Block& block);
     void join_with_settled(Home& own);
     void join_all();
-    void dispose(Block& block);
 
     Strategy strategy_;
     StreamOrder& order_;
-    std::deque<Block> blocks_;
-    std::vector<Block*> spare_;
+    BlockStore store_;
+    /// Freed and not yet filed, oldest first.
+    AgeList pending_;
     std::unique_ptr<Home> settled_;
     std::unique_ptr<Home> mixed_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Home>> streams_;
+    /// The stream whose home was looked up last.
+    mutable std::uint64_t last_stream_id_ = 0;
+    mutable Home* last_home_ = nullptr;
     std::size_t free_blocks_ = 0;
     std::size_t free_bytes_ = 0;
 };

@@ -1,33 +1,55 @@
 // SPDX-License-Identifier: MIT
 // The free blocks, in the order that a strategy searches them.
 //
-// Invariant: `find(bytes)` returns a block of at least `bytes` whenever the index holds one, whatever the strategy.
+// Invariant: `search` returns a block that holds the request whenever the index has one, whatever the strategy. `find`
+// gives up earlier, so that its cost does not grow with the blocks that do not fit.
 #pragma once
 
 #include "cuda_zstd/host/block.hpp"
 #include "cuda_zstd/host/options.hpp"
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 
 namespace cuda_zstd::detail {
 
+inline std::byte* aligned_up(std::byte* ptr, std::size_t alignment) noexcept {
+    return reinterpret_cast<std::byte*>(round_up(reinterpret_cast<std::uintptr_t>(ptr), alignment));
+}
+/// Whether the block holds `bytes` from an address of the alignment on.
+inline bool fits(const Block& block, std::size_t bytes, std::size_t alignment) noexcept {
+    return block.bytes >= bytes && aligned_up(block.ptr, alignment) + bytes <= block.end();
+}
+
 class FreeBlockIndex {
 public:
+    /// Blocks that are large enough but lie wrong for the alignment: find() looks at so many, then takes one that is
+    /// surely large enough.
+    static constexpr unsigned candidates = 32;
+    /// Segregated: blocks of the request's own size class that find() looks at.
+    static constexpr unsigned own_class_candidates = 2;
+
     static std::unique_ptr<FreeBlockIndex> make(Strategy strategy);
 
     virtual ~FreeBlockIndex() = default;
     FreeBlockIndex(const FreeBlockIndex&) = delete;
     FreeBlockIndex& operator=(const FreeBlockIndex&) = delete;
 
+    /// Best fit and first fit O(log n), segregated O(1).
     virtual void insert(Block& block) noexcept = 0;
     virtual void erase(Block& block) noexcept = 0;
-    /// The strategy's choice among the blocks of at least `bytes`; null when there is none. Best fit: the smallest,
-    /// of those the lowest address. First fit: the lowest address. Segregated: a block of the smallest size class that
-    /// surely fits, else one of the request's own class.
-    virtual Block* find(std::size_t bytes) const noexcept = 0;
-    /// O(n).
+    /// The strategy's choice among the blocks that fit; null when it sees none. Best fit: the smallest, of those the
+    /// lowest address. First fit: the lowest address. Segregated: the first of the newest of the request's own class,
+    /// else the newest block of the smallest class that surely fits. Best fit and first fit see every block where the
+    /// alignment is the granule. O(log n), segregated O(1).
+    virtual Block* find(std::size_t bytes, std::size_t alignment) const noexcept = 0;
+    /// As find(), but looks at every block before it returns null. O(n).
+    virtual Block* search(std::size_t bytes, std::size_t alignment) const noexcept = 0;
+    /// Every block of at least `bytes`. O(log n + blocks visited); segregated also looks at smaller ones of the class.
+    virtual void for_each_from(std::size_t bytes, const std::function<void(Block&)>& visit) const = 0;
+    /// O(log n), segregated O(blocks of the highest class).
     virtual std::size_t largest_bytes() const noexcept = 0;
     /// Empty when the structure is sound, else what is wrong. O(n).
     virtual std::string check() const = 0;
@@ -35,5 +57,9 @@ public:
 protected:
     FreeBlockIndex() = default;
 };
+
+std::unique_ptr<FreeBlockIndex> make_best_fit_index();
+std::unique_ptr<FreeBlockIndex> make_first_fit_index();
+std::unique_ptr<FreeBlockIndex> make_segregated_index();
 
 } // namespace cuda_zstd::detail

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The medium pool: blocks inside spans that come from the arenas.
 //
-// Invariant: a span's blocks cover it; a span whose blocks are all free is either the one that is kept for the next
-// request or back in the arenas, with everything that its blocks waited for.
+// Invariant: a span's blocks cover it. A span whose blocks are all free is the one that is kept for the next request,
+// or on the list of those that the next miss (of this pool, or of the arenas before they grow) gives back to the arenas,
+// with everything that its blocks waited for.
 #pragma once
 
 #include "cuda_zstd/host/block_pool.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -21,6 +23,9 @@ namespace cuda_zstd::detail {
 struct Span : PoolRegion {
     /// The arena's block that the span is made of.
     Block* memory = nullptr;
+    /// The list of the spans that were empty once and may be so still.
+    Span* next_empty = nullptr;
+    bool on_empty_list = false;
 };
 
 /// Members may be called from any thread.
@@ -30,7 +35,11 @@ public:
 
     /// A block of a span, or, where no span can be had, one of the parent's.
     Taken take(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Effort effort) override;
+    /// O(1).
     void give(Block& block, Dependencies dependencies) override;
+    /// Returns the spans without live blocks to the parent, but for one; whether there were any. Costs one load where
+    /// there are none.
+    bool give_back_surplus();
     /// Returns every span without live blocks to the parent.
     void flush();
     /// Waits for what is pending now, on the host, with no lock held.
@@ -44,15 +53,21 @@ public:
 
 private:
     std::size_t next_span_bytes() const;
+    Block& add_span(Taken memory);
+    void note_empty(Span& span) noexcept;
     void release(Span& span);
+    bool release_empty(std::size_t keep);
 
     StreamOrder& order_;
     BlockPool& parent_;
     mutable std::mutex mutex_;
-    BlockHeap heap_;
+    /// Filing what is pending changes nothing that can be seen.
+    mutable BlockHeap heap_;
     std::unordered_map<Span*, std::unique_ptr<Span>> spans_;
+    Span* empty_list_ = nullptr;
     std::size_t span_bytes_ = 0;
-    std::size_t empty_spans_ = 0;
+    /// Written with the mutex held.
+    std::atomic<std::size_t> empty_spans_{0};
 };
 
 } // namespace cuda_zstd::detail
