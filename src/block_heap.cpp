@@ -66,6 +66,7 @@ Taken BlockHeap::carve(Block& block, std::byte* from, std::size_t bytes) {
     Dependencies of_low = low_bytes != 0 ? block.dependencies : Dependencies();
     Dependencies of_high = high_bytes != 0 ? block.dependencies : Dependencies();
     Home& home = *block.home;
+    home.index->prepare(block.bytes, 2);
     const std::uint64_t timestamp = block.timestamp;
     // What is left keeps the block's place in the order of the frees.
     const AgeList::iterator place = unlist(block);

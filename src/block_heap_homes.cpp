@@ -14,6 +14,14 @@ constexpr unsigned mixed_queries = 8;
 /// Homes of streams that are kept although empty.
 constexpr std::size_t idle_homes = 64;
 
+/// What others have found complete meanwhile costs no query.
+void drop_complete(Dependencies& dependencies) {
+    if (dependencies.empty()) return;
+    dependencies.remove_if([](const TicketRef& ticket) {
+        return ticket->state.load(std::memory_order_acquire) == Ticket::State::complete;
+    });
+}
+
 } // namespace
 
 Home* BlockHeap::own_home(std::uint64_t stream_id) const noexcept {
@@ -59,10 +67,11 @@ void BlockHeap::make_pending(Block& block) noexcept {
     pending_.push_front(block);
 }
 
-bool BlockHeap::may_absorb(const Home& home, const Block& neighbour, Reach reach) const noexcept {
+bool BlockHeap::may_absorb(const Home& home, Block& neighbour, Reach reach) const noexcept {
     const bool pending = neighbour.state == Block::State::pending;
     if (!pending && neighbour.state != Block::State::free) return false;
     if (reach == Reach::all) return true;
+    if (pending) drop_complete(neighbour.dependencies);
     const Home* its = pending ? home_if_made(neighbour.dependencies) : neighbour.home;
     return its == &home || (reach == Reach::settled_too && its == settled_.get());
 }
@@ -115,8 +124,10 @@ Block& BlockHeap::merge_unlisted(Block& low, Block& high) {
 
 /// Brings a pending block to its home.
 void BlockHeap::file(Block& block, Reach reach) {
+    drop_complete(block.dependencies);
     absorb_neighbours(block, home_of(block.dependencies), reach);
     Home& home = home_of(block.dependencies);
+    home.index->prepare(block.bytes, 1);
     pending_.erase(pending_.iterator_to(block));
     list_before(block, home, home.by_age.end());
 }
@@ -158,16 +169,16 @@ void BlockHeap::settle() {
     }
 }
 
-Dependencies BlockHeap::pending() {
-    file_pending();
+Dependencies BlockHeap::pending() const {
     Dependencies united;
-    const auto collect = [&](const Home& home) {
-        for (const Block& block : home.by_age)
+    const auto collect = [&](const AgeList& list) {
+        for (const Block& block : list)
             united.add(block.dependencies);
     };
+    collect(pending_);
     for (const auto& [id, home] : streams_)
-        collect(*home);
-    collect(*mixed_);
+        collect(home->by_age);
+    collect(mixed_->by_age);
     return united;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Segregated: lists by size class with a bitmap of two levels (TLSF; Masmano, Ripoll, Crespo, Real: "TLSF: a new dynamic
-// memory allocator for real-time systems", 2004), 16 classes to a doubling.
+// Segregated: lists by size class with a bitmap of two levels (TLSF; Masmano, Ripoll, Crespo, Real: "TLSF: a new
+// dynamic memory allocator for real-time systems", 2004), 16 classes to a doubling.
 #include "cuda_zstd/host/free_block_index.hpp"
 
 #include <algorithm>

@@ -35,26 +35,19 @@ struct Region {
 
 /// A free block's place in the index of its home: three words, in the form of the strategy.
 struct IndexNode {
-    /// Best fit: a red-black tree; the lowest bit of the parent is the color.
-    struct Tree {
-        std::uintptr_t parent_and_color;
-        IndexNode* left;
-        IndexNode* right;
-    };
     /// First fit: a treap over addresses; `largest_bytes` is the largest block below, this one included.
     struct Treap {
         Block* left;
         Block* right;
         std::size_t largest_bytes;
     };
-    /// Segregated: a list for each size class.
+    /// Best fit and segregated: a list for each size or size class.
     struct Bin {
         Block* previous;
         Block* next;
     };
     union {
-        Tree tree{};
-        Treap treap;
+        Treap treap{};
         Bin bin;
     };
 };

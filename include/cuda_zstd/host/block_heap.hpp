@@ -70,7 +70,7 @@ public:
     /// Brings the pending blocks to their homes, merged with their neighbours there.
     void file_pending();
     /// What the free blocks wait for, united: once it is complete, settle() settles all of them.
-    Dependencies pending();
+    Dependencies pending() const;
     /// Cuts a free block so that [from, from + bytes) is a block of its own; returns that one, live, with its
     /// dependencies. Strong guarantee.
     Taken carve(Block& block, std::byte* from, std::size_t bytes);
@@ -104,7 +104,7 @@ private:
     AgeList::iterator unlist(Block& block) noexcept;
     void make_pending(Block& block) noexcept;
     void file(Block& block, Reach reach);
-    bool may_absorb(const Home& home, const Block& neighbour, Reach reach) const noexcept;
+    bool may_absorb(const Home& home, Block& neighbour, Reach reach) const noexcept;
     void absorb_neighbours(Block& block, const Home& home, Reach reach);
     void drop_absorbed(Block& block) noexcept;
     Block* choose(Home* own, std::size_t bytes, std::size_t alignment, Search search) const;

@@ -37,19 +37,26 @@ public:
     FreeBlockIndex(const FreeBlockIndex&) = delete;
     FreeBlockIndex& operator=(const FreeBlockIndex&) = delete;
 
-    /// Best fit and first fit O(log n), segregated O(1).
+    /// So many inserts (at most two) of blocks of up to `largest_bytes` will find the memory that they need. Throws
+    /// `std::bad_alloc`.
+    virtual void prepare(std::size_t largest_bytes, unsigned inserts) {
+        (void)largest_bytes;
+        (void)inserts;
+    }
+    /// First fit O(log n), best fit O(log size), segregated O(1).
     virtual void insert(Block& block) noexcept = 0;
     virtual void erase(Block& block) noexcept = 0;
     /// The strategy's choice among the blocks that fit; null when it sees none. Best fit: the smallest, of those the
-    /// lowest address. First fit: the lowest address. Segregated: the first of the newest of the request's own class,
-    /// else the newest block of the smallest class that surely fits. Best fit and first fit see every block where the
-    /// alignment is the granule. O(log n), segregated O(1).
+    /// one that was inserted last. First fit: the lowest address. Segregated: one of the newest two of the request's
+    /// own class, else the newest block of the smallest class that surely fits. Best fit and first fit see every block
+    /// where the alignment is the granule. Best fit O(log size), first fit O(log n), segregated O(1).
     virtual Block* find(std::size_t bytes, std::size_t alignment) const noexcept = 0;
     /// As find(), but looks at every block before it returns null. O(n).
     virtual Block* search(std::size_t bytes, std::size_t alignment) const noexcept = 0;
-    /// Every block of at least `bytes`. O(log n + blocks visited); segregated also looks at smaller ones of the class.
+    /// Every block of at least `bytes`. O(blocks visited) and what find() takes; segregated also looks at smaller
+    /// blocks of the class. `visit` must leave the index as it is.
     virtual void for_each_from(std::size_t bytes, const std::function<void(Block&)>& visit) const = 0;
-    /// O(log n), segregated O(blocks of the highest class).
+    /// O(1), best fit O(log size), segregated O(blocks of the highest class).
     virtual std::size_t largest_bytes() const noexcept = 0;
     /// Empty when the structure is sound, else what is wrong. O(n).
     virtual std::string check() const = 0;

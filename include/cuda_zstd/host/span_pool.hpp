@@ -2,8 +2,8 @@
 // The medium pool: blocks inside spans that come from the arenas.
 //
 // Invariant: a span's blocks cover it. A span whose blocks are all free is the one that is kept for the next request,
-// or on the list of those that the next miss (of this pool, or of the arenas before they grow) gives back to the arenas,
-// with everything that its blocks waited for.
+// or on the list of those that the next miss (of this pool, or of the arenas before they grow) gives back to the
+// arenas, with everything that its blocks waited for.
 #pragma once
 
 #include "cuda_zstd/host/block_pool.hpp"
