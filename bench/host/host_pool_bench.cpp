@@ -1,54 +1,73 @@
 // SPDX-License-Identifier: MIT
-// Host allocation: what a pair of allocate and deallocate costs that hits the cache, on several threads and among many
-// holes, against cudaMallocAsync in the same run. Rows: subject,case,metric,unit,value; values are medians.
-#include "cuda_zstd_memory_pool_enhanced.h"
+// Host allocation: what our pools, the driver's and others' take for the same calls. Each case runs in a process of its
+// own with a time limit, so no pool inherits another's memory and none can hold up the rest. Rows:
+// subject,case,metric,unit,value.
+#include "cases.hpp"
 
 #include <CLI/CLI.hpp>
-#include <cuda_runtime_api.h>
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <barrier>
-#include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
-#include <functional>
-#include <memory>
-#include <numeric>
+#include <map>
+#include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace {
 
-using cuda_zstd::Backend;
-using cuda_zstd::BackendKind;
-using cuda_zstd::MemoryPoolManager;
-using cuda_zstd::PoolOptions;
-using cuda_zstd::Strategy;
+using namespace bench;
 
-constexpr std::size_t KiB = 1024;
-constexpr std::size_t MiB = 1024 * KiB;
+/// What the process of a case says when its subject cannot run here.
+constexpr int skipped_status = 77;
 
-/// What is measured: a pair of calls on a stream.
-struct Subject {
-    std::string name;
-    std::function<void*(std::size_t bytes, cudaStream_t stream)> allocate;
-    std::function<void(void* block, cudaStream_t stream)> deallocate;
-};
+/// The process of one case: figures to stdout, a reason to stderr.
+int run_one(const std::string& subject, const std::string& name) {
+    cuda_zstd::Backend& backend = cuda_zstd::Backend::get();
+    std::string reason;
+    struct Skipped {};
+    for (const Case& each : all_cases(backend)) {
+        if (each.name != name) continue;
+        try {
+            const Bench bench{backend, [&](const Setting& setting) {
+                                  auto made = make_subject(subject, backend, setting, reason);
+                                  if (made == nullptr) throw Skipped{};
+                                  return made;
+                              }};
+            for (const Figure& figure : each.run(bench))
+                std::printf("%s %s %.6g\n", figure.metric.c_str(), figure.unit.c_str(), figure.value);
+            return 0;
+        } catch (const Skipped&) {
+            std::printf("skipped %s\n", reason.c_str());
+            return skipped_status;
+        } catch (const std::exception& error) {
+            std::printf("failed %s\n", error.what());
+            return 1;
+        }
+    }
+    std::printf("failed there is no case %s\n", name.c_str());
+    return 1;
+}
 
-class Rows {
+class Results {
 public:
-    explicit Rows(const std::string& path) {
+    explicit Results(const std::string& path) {
         if (path.empty()) return;
         file_.open(path);
         if (!file_) throw std::runtime_error("cannot write " + path);
         file_ << "subject,case,metric,unit,value\n";
     }
-    void add(const std::string& subject, const std::string& name, const std::string& metric, const std::string& unit,
-             double value) {
-        std::printf("%-18s %-34s %-10s %10.3f %s\n", subject.c_str(), name.c_str(), metric.c_str(), value,
-                    unit.c_str());
-        if (file_.is_open()) file_ << subject << ',' << name << ',' << metric << ',' << unit << ',' << value << '\n';
+    void add(const std::string& subject, const std::string& name, const Figure& figure) {
+        std::printf("%-16s %-26s %-8s %12.*f %s\n", subject.c_str(), name.c_str(), figure.metric.c_str(),
+                    figure.unit == "ratio" ? 4 : 1, figure.value, figure.unit.c_str());
+        std::fflush(stdout);
+        if (file_.is_open())
+            file_ << subject << ',' << name << ',' << figure.metric << ',' << figure.unit << ',' << figure.value
+                  << '\n';
     }
     void close() {
         if (!file_.is_open()) return;
@@ -60,148 +79,99 @@ private:
     std::ofstream file_;
 };
 
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-double median(std::vector<double> values) {
-    std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-    return values[values.size() / 2];
-}
-
-void check(cudaError_t status, const char* call) {
-    if (status != cudaSuccess) throw std::runtime_error(std::string(call) + ": " + cudaGetErrorString(status));
-}
-
-constexpr unsigned rounds = 7;
-
-/// Microseconds a pair on each of `threads` threads at once, each with its stream: the mean of the threads, the median
-/// of the rounds.
-double pair_us(const Subject& subject, Backend& backend, unsigned threads, std::size_t bytes, unsigned pairs) {
-    std::vector<cudaStream_t> streams(threads);
-    for (cudaStream_t& stream : streams)
-        stream = backend.create_stream();
-    // Each thread takes its own time: the one that starts them all may come late to the clock.
-    std::vector<std::vector<double>> times(rounds, std::vector<double>(threads));
-    std::barrier start(threads);
-    std::vector<std::thread> workers;
-    for (unsigned t = 0; t < threads; ++t)
-        workers.emplace_back([&, t] {
-            const auto pair = [&] { subject.deallocate(subject.allocate(bytes, streams[t]), streams[t]); };
-            for (unsigned i = 0; i < pairs / 10 + 1; ++i)
-                pair();
-            for (unsigned round = 0; round < rounds; ++round) {
-                start.arrive_and_wait();
-                const auto begin = std::chrono::steady_clock::now();
-                for (unsigned i = 0; i < pairs; ++i)
-                    pair();
-                times[round][t] = seconds_since(begin) * 1e6 / pairs;
-            }
-        });
-    for (std::thread& worker : workers)
-        worker.join();
-    for (const cudaStream_t stream : streams)
-        backend.destroy_stream(stream);
-    std::vector<double> means;
-    for (const std::vector<double>& round : times)
-        means.push_back(std::accumulate(round.begin(), round.end(), 0.0) / threads);
-    return median(means);
-}
-
-/// Allocates `blocks` blocks, frees every second one, and times pairs among the holes.
-double among_holes_us(const Subject& subject, unsigned blocks, std::size_t bytes, std::size_t pair_bytes,
-                      Backend& backend) {
-    const cudaStream_t stream = backend.create_stream();
-    std::vector<void*> held;
-    for (unsigned i = 0; i < blocks; ++i)
-        held.push_back(subject.allocate(bytes, stream));
-    for (unsigned i = 0; i < blocks; i += 2)
-        subject.deallocate(held[i], stream);
-    constexpr unsigned pairs = 2000;
-    std::vector<double> times(rounds);
-    for (double& time : times) {
-        const auto begin = std::chrono::steady_clock::now();
-        for (unsigned i = 0; i < pairs; ++i)
-            subject.deallocate(subject.allocate(pair_bytes, stream), stream);
-        time = seconds_since(begin) * 1e6 / pairs;
+/// Runs a case in its own process; whether that went well. A subject that cannot run here is said once.
+bool run_apart(const std::string& program, const std::string& subject, const std::string& name, unsigned limit_s,
+               Results& results, std::map<std::string, std::string>& skipped) {
+    int ends[2];
+    if (pipe(ends) != 0) throw std::runtime_error("no pipe");
+    const std::string limit = std::to_string(limit_s);
+    const pid_t child = fork();
+    if (child < 0) throw std::runtime_error("no process");
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        ::close(ends[0]);
+        ::close(ends[1]);
+        alarm(limit_s);
+        execl(program.c_str(), program.c_str(), "--one", subject.c_str(), name.c_str(), static_cast<char*>(nullptr));
+        _exit(127);
     }
-    for (unsigned i = 1; i < blocks; i += 2)
-        subject.deallocate(held[i], stream);
-    backend.synchronize(stream);
-    backend.destroy_stream(stream);
-    return median(times);
-}
-
-std::string size_text(std::size_t bytes) {
-    return bytes >= MiB ? std::to_string(bytes / MiB) + "MiB" : std::to_string(bytes / KiB) + "KiB";
-}
-
-void run(Backend& backend, Rows& rows, unsigned pairs) {
-    std::vector<std::unique_ptr<MemoryPoolManager>> pools;
-    std::vector<Subject> subjects;
-    for (const Strategy strategy : {Strategy::best_fit, Strategy::first_fit, Strategy::segregated}) {
-        PoolOptions options;
-        options.strategy = strategy;
-        options.backend = backend.kind();
-        pools.push_back(std::make_unique<MemoryPoolManager>(options));
-        MemoryPoolManager& pool = *pools.back();
-        subjects.push_back({std::string("pool ") + to_string(strategy),
-                            [&pool](std::size_t bytes, cudaStream_t stream) { return pool.allocate(bytes, stream); },
-                            [&pool](void* block, cudaStream_t stream) { pool.deallocate(block, stream); }});
-    }
-    if (backend.kind() == BackendKind::cuda) {
-        cudaMemPool_t driver_pool = nullptr;
-        check(cudaDeviceGetDefaultMemPool(&driver_pool, 0), "cudaDeviceGetDefaultMemPool");
-        std::uint64_t keep_bytes = UINT64_MAX;
-        check(cudaMemPoolSetAttribute(driver_pool, cudaMemPoolAttrReleaseThreshold, &keep_bytes),
-              "cudaMemPoolSetAttribute");
-        subjects.push_back(
-            {"cudaMallocAsync",
-             [](std::size_t bytes, cudaStream_t stream) {
-                 void* block = nullptr;
-                 check(cudaMallocAsync(&block, bytes, stream), "cudaMallocAsync");
-                 return block;
-             },
-             [](void* block, cudaStream_t stream) { check(cudaFreeAsync(block, stream), "cudaFreeAsync"); }});
-    }
-    for (const Subject& subject : subjects) {
-        for (const std::size_t bytes : {4 * KiB, 256 * KiB, 4 * MiB})
-            for (const unsigned threads : {1u, 2u, 4u, 8u, 16u})
-                rows.add(subject.name, "pair " + size_text(bytes) + " threads " + std::to_string(threads), "pair", "us",
-                         pair_us(subject, backend, threads, bytes, pairs));
-        for (const unsigned blocks : {32u, 512u, 8192u, 32768u}) {
-            constexpr std::size_t bytes = 64 * KiB;
-            // Only what the machine has room for, twice over.
-            if (2 * blocks * bytes > backend.free_memory_bytes()) continue;
-            const std::string holes = "holes " + std::to_string(blocks / 2);
-            rows.add(subject.name, holes + " pair fits", "pair", "us",
-                     among_holes_us(subject, blocks, bytes, bytes, backend));
-            rows.add(subject.name, holes + " pair is larger", "pair", "us",
-                     among_holes_us(subject, blocks, bytes, 2 * bytes, backend));
+    ::close(ends[1]);
+    std::FILE* output = fdopen(ends[0], "r");
+    char line[512];
+    std::string said;
+    while (std::fgets(line, sizeof line, output) != nullptr) {
+        char metric[32];
+        char unit[16];
+        Figure figure;
+        if (std::sscanf(line, "%31s %15s %lf", metric, unit, &figure.value) == 3 && std::string(metric) != "failed" &&
+            std::string(metric) != "skipped") {
+            figure.metric = metric;
+            figure.unit = unit;
+            results.add(subject, name, figure);
+        } else {
+            said = line;
+            said.erase(said.find_last_not_of('\n') + 1);
         }
-        for (const auto& pool : pools)
-            pool->trim();
     }
+    std::fclose(output);
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == skipped_status) {
+        skipped.emplace(subject, said.substr(sizeof "skipped"));
+        return true;
+    }
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
+        std::printf("%-16s %-26s stopped after %u s\n", subject.c_str(), name.c_str(), limit_s);
+        return true;
+    }
+    std::printf("%-16s %-26s %s\n", subject.c_str(), name.c_str(), said.empty() ? "failed" : said.c_str());
+    // A peer that fails is a result; ours is an error.
+    return !subject.starts_with("ours");
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app("Times the host pool's calls.");
+    CLI::App app("Times the calls of host pools.");
     std::string csv;
-    unsigned pairs = 20000;
+    std::vector<std::string> subjects;
+    std::vector<std::string> cases;
+    std::vector<std::string> one;
+    unsigned limit_s = 60;
+    bool survey = false;
     app.add_option("--csv", csv, "write the rows to this file");
-    app.add_option("--pairs", pairs, "pairs a thread and round")->check(CLI::Range(100u, 10000000u));
+    app.add_option("--subject", subjects, "only these subjects");
+    app.add_option("--case", cases, "only these cases, of all that there are");
+    app.add_option("--limit", limit_s, "seconds for each case")->check(CLI::Range(1u, 3600u));
+    app.add_flag("--survey", survey, "every case, not the usual ones");
+    app.add_option("--one", one, "run one case in this process")->expected(2);
     CLI11_PARSE(app, argc, argv);
     try {
-        Backend& backend = Backend::get();
-        std::printf("%s\n", backend.description().c_str());
-        Rows rows(csv);
-        run(backend, rows, pairs);
-        rows.close();
+        if (!one.empty()) return run_one(one[0], one[1]);
+        const std::string program = std::filesystem::read_symlink("/proc/self/exe");
+        const bool on_cuda = cuda_zstd::Backend::cuda_available();
+        std::printf("%s\n",
+                    on_cuda ? "with the GPU" : "without a GPU: the host backend, addresses only where none is used");
+        Results results(csv);
+        std::map<std::string, std::string> skipped;
+        bool good = true;
+        if (subjects.empty()) subjects = subject_names();
+        for (const Case& each : all_cases(cuda_zstd::Backend::get())) {
+            if (cases.empty() ? !each.usual && !survey
+                              : std::find(cases.begin(), cases.end(), each.name) == cases.end())
+                continue;
+            for (const std::string& subject : subjects) {
+                if (skipped.contains(subject) || !subject.starts_with(each.only_for)) continue;
+                good &= run_apart(program, subject, each.name, limit_s, results, skipped);
+            }
+        }
+        for (const auto& [subject, reason] : skipped)
+            std::printf("%-16s skipped: %s\n", subject.c_str(), reason.c_str());
+        results.close();
+        return good ? 0 : 1;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "host_pool_bench: %s\n", error.what());
         return 1;
     }
-    return 0;
 }

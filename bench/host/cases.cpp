@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: MIT
+#include "cases.hpp"
+
+#include <algorithm>
+#include <array>
+#include <barrier>
+#include <chrono>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+
+namespace bench {
+namespace {
+
+using cuda_zstd::Backend;
+using cuda_zstd::BackendKind;
+
+constexpr std::size_t KiB = 1024;
+constexpr std::size_t MiB = 1024 * KiB;
+constexpr std::size_t GiB = 1024 * MiB;
+constexpr unsigned rounds = 7;
+
+double ns_since(std::chrono::steady_clock::time_point begin) {
+    return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin).count();
+}
+
+double median(std::vector<double> values) {
+    std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+    return values[values.size() / 2];
+}
+
+std::vector<Figure> time_ns(double value) { return {{"time", "ns", value}}; }
+
+/// Streams of a case, and what the subject knows of them.
+class Lanes {
+public:
+    Lanes(Backend& backend, Subject& subject, unsigned count) : backend_(backend) {
+        for (unsigned i = 0; i < count; ++i) {
+            streams_.push_back(backend.create_stream());
+            lanes_.push_back(subject.lane(streams_.back()));
+        }
+    }
+    ~Lanes() {
+        for (const cudaStream_t stream : streams_)
+            backend_.synchronize(stream);
+        lanes_.clear();
+        for (const cudaStream_t stream : streams_)
+            backend_.destroy_stream(stream);
+    }
+    Lanes(const Lanes&) = delete;
+    Lanes& operator=(const Lanes&) = delete;
+    Lane& operator[](std::size_t index) { return *lanes_[index]; }
+
+private:
+    Backend& backend_;
+    std::vector<cudaStream_t> streams_;
+    std::vector<std::unique_ptr<Lane>> lanes_;
+};
+
+/// A block is allocated and freed at once, again and again, by each thread on its own stream: the mean of the threads.
+std::vector<Figure> hit(const Bench& bench, unsigned threads, std::size_t bytes) {
+    constexpr unsigned pairs = 20000;
+    const auto subject = bench.make({std::max(std::size_t{256} * MiB, 4 * threads * bytes), Memory::usable});
+    Lanes lanes(bench.backend, *subject, threads);
+    // Each thread takes its own time: the one that starts them all may come late to the clock.
+    std::vector<std::vector<double>> times(rounds, std::vector<double>(threads));
+    std::barrier start(threads);
+    std::vector<std::thread> workers;
+    for (unsigned t = 0; t < threads; ++t)
+        workers.emplace_back([&, t] {
+            Lane& lane = lanes[t];
+            const auto pair = [&] { subject->deallocate(subject->allocate(bytes, lane), bytes, lane); };
+            for (unsigned i = 0; i < pairs / 10; ++i)
+                pair();
+            for (unsigned round = 0; round < rounds; ++round) {
+                start.arrive_and_wait();
+                const auto begin = std::chrono::steady_clock::now();
+                for (unsigned i = 0; i < pairs; ++i)
+                    pair();
+                times[round][t] = ns_since(begin) / pairs;
+            }
+        });
+    for (std::thread& worker : workers)
+        worker.join();
+    std::vector<double> means;
+    for (const std::vector<double>& round : times)
+        means.push_back(std::accumulate(round.begin(), round.end(), 0.0) / threads);
+    return time_ns(median(means));
+}
+
+/// `blocks` live blocks are freed in random order; each thousandth part is timed.
+std::vector<Figure> free_alone(const Bench& bench, unsigned blocks, std::size_t bytes, Memory memory) {
+    const auto subject = bench.make({blocks * bytes + GiB, memory});
+    Lanes lanes(bench.backend, *subject, 1);
+    std::vector<void*> held(blocks);
+    for (void*& block : held)
+        block = subject->allocate(bytes, lanes[0]);
+    std::mt19937_64 random(1);
+    std::shuffle(held.begin(), held.end(), random);
+    const unsigned part = blocks / 1000;
+    std::vector<double> times;
+    for (unsigned from = 0; from + part <= blocks; from += part) {
+        const auto begin = std::chrono::steady_clock::now();
+        for (unsigned i = from; i < from + part; ++i)
+            subject->deallocate(held[i], bytes, lanes[0]);
+        times.push_back(ns_since(begin) / part);
+    }
+    return {{"time", "ns", median(times)}, {"slowest", "ns", *std::max_element(times.begin(), times.end())}};
+}
+
+/// Every second of the blocks is freed, so that no two holes meet. Then each pair frees the block that was allocated 32
+/// pairs before, and allocates one of another size that is smaller than a hole: a search, a cut and a merge.
+std::vector<Figure> holes(const Bench& bench, unsigned count, std::size_t hole_bytes, Memory memory) {
+    const auto subject = bench.make({2 * count * hole_bytes + GiB, memory});
+    Lanes lanes(bench.backend, *subject, 1);
+    Lane& lane = lanes[0];
+    std::mt19937_64 random(2);
+    std::vector<std::pair<void*, std::size_t>> held(2 * count);
+    for (auto& [block, bytes] : held) {
+        bytes = hole_bytes - random() % (hole_bytes / 8);
+        block = subject->allocate(bytes, lane);
+    }
+    for (unsigned i = 0; i < held.size(); i += 2)
+        subject->deallocate(held[i].first, held[i].second, lane);
+    constexpr unsigned pairs = 2000;
+    std::array<std::pair<void*, std::size_t>, 32> window{};
+    std::vector<double> times(rounds + 1);
+    for (double& time : times) {
+        std::vector<std::size_t> sizes(pairs);
+        for (std::size_t& size : sizes)
+            size = hole_bytes / 2 + 1 + random() % (hole_bytes / 4);
+        const auto begin = std::chrono::steady_clock::now();
+        for (unsigned i = 0; i < pairs; ++i) {
+            auto& [block, bytes] = window[i % window.size()];
+            if (block != nullptr) subject->deallocate(block, bytes, lane);
+            bytes = sizes[i];
+            block = subject->allocate(bytes, lane);
+        }
+        time = ns_since(begin) / pairs;
+    }
+    for (const auto& [block, bytes] : window)
+        subject->deallocate(block, bytes, lane);
+    for (unsigned i = 1; i < held.size(); i += 2)
+        subject->deallocate(held[i].first, held[i].second, lane);
+    times.erase(times.begin());
+    return time_ns(median(times));
+}
+
+/// RMM's random_allocations: sizes uniform up to `largest_bytes`, 73 calls of 100 allocate while less than 16,000 MiB
+/// are in use, the others free one at random.
+constexpr std::size_t random_cap_bytes = 16000 * MiB;
+
+double random_round(Subject& subject, Lane& lane, unsigned allocations, std::size_t largest_bytes, unsigned seed) {
+    std::mt19937_64 random(seed);
+    std::vector<std::size_t> sizes(allocations);
+    for (std::size_t& size : sizes)
+        size = 1 + random() % largest_bytes;
+    std::vector<std::uint32_t> draws(4 * allocations);
+    for (std::uint32_t& draw : draws)
+        draw = static_cast<std::uint32_t>(random());
+    std::vector<std::pair<void*, std::size_t>> held;
+    held.reserve(allocations);
+    std::size_t live_bytes = 0;
+    std::size_t draw = 0;
+    const auto next = [&] { return draws[draw++ % draws.size()]; };
+    std::size_t calls = 0;
+    const auto begin = std::chrono::steady_clock::now();
+    for (unsigned made = 0; made < allocations; ++calls) {
+        const bool room = live_bytes + sizes[made] <= random_cap_bytes;
+        if (held.empty() || (room && next() % 100 < 73)) {
+            held.emplace_back(subject.allocate(sizes[made], lane), sizes[made]);
+            live_bytes += sizes[made++];
+            continue;
+        }
+        const std::size_t at = next() % held.size();
+        subject.deallocate(held[at].first, held[at].second, lane);
+        live_bytes -= held[at].second;
+        held[at] = held.back();
+        held.pop_back();
+    }
+    for (const auto& [block, bytes] : held)
+        subject.deallocate(block, bytes, lane);
+    return ns_since(begin) / static_cast<double>(calls + held.size());
+}
+
+std::vector<Figure> random_allocations(const Bench& bench, unsigned allocations, std::size_t largest_bytes,
+                                       Memory memory) {
+    std::vector<Figure> figures;
+    {
+        const auto subject = bench.make({random_cap_bytes * 5 / 4, memory});
+        Lanes lanes(bench.backend, *subject, 1);
+        std::vector<double> times;
+        for (unsigned round = 0; round <= rounds; ++round)
+            times.push_back(random_round(*subject, lanes[0], allocations, largest_bytes, 1 + round));
+        times.erase(times.begin());
+        figures = time_ns(median(times));
+    }
+    // The peaks are those of a pool that starts with nothing.
+    const auto subject = bench.make({0, memory});
+    if (!subject->peak_ratio()) return figures;
+    Lanes lanes(bench.backend, *subject, 1);
+    for (unsigned round = 0; round < rounds; ++round)
+        (void)random_round(*subject, lanes[0], allocations, largest_bytes, 1 + round);
+    figures.push_back({"peak", "ratio", *subject->peak_ratio()});
+    return figures;
+}
+
+/// Memory that a kernel writes to: a part of it, so that the calls are what is measured.
+void use(Backend& backend, void* block, std::size_t bytes, cudaStream_t stream) {
+    backend.fill_async(block, 1, std::min(bytes, 64 * KiB), stream);
+}
+
+/// RMM's multi_stream_allocations: on each stream in turn four buffers, work that uses them, and their frees. Cold: the
+/// first time in a pool that holds memory; warm: after that.
+std::vector<Figure> multi_stream(const Bench& bench, unsigned streams) {
+    constexpr unsigned turns = 256;
+    constexpr std::size_t bytes = MiB;
+    const auto subject = bench.make({GiB, Memory::usable});
+    Lanes lanes(bench.backend, *subject, streams);
+    std::vector<double> times(rounds + 1);
+    for (double& time : times) {
+        const auto begin = std::chrono::steady_clock::now();
+        for (unsigned turn = 0; turn < turns; ++turn) {
+            Lane& lane = lanes[turn % streams];
+            std::array<void*, 4> blocks;
+            for (void*& block : blocks)
+                block = subject->allocate(bytes, lane);
+            for (void* block : blocks)
+                use(bench.backend, block, bytes, lane.stream());
+            for (void* block : blocks)
+                subject->deallocate(block, bytes, lane);
+        }
+        for (unsigned i = 0; i < streams; ++i)
+            bench.backend.synchronize(lanes[i].stream());
+        time = ns_since(begin) / turns;
+    }
+    const double cold = times.front();
+    times.erase(times.begin());
+    return {{"time", "ns", median(times)}, {"cold", "ns", cold}};
+}
+
+/// A compressor's job: each 128 KiB block of input takes 13 buffers, work that uses them, and gives them back. The
+/// sizes are those that a GPU zstd in the wild reserves: hash and chain tables, matches, costs, sequences, codes,
+/// output, literals, copies.
+std::vector<Figure> batch(const Bench& bench) {
+    constexpr std::array<std::size_t, 13> buffers{MiB, MiB, 2 * MiB, MiB,       MiB,       MiB,      MiB,
+                                                  MiB, MiB, MiB,     512 * KiB, 256 * KiB, 260 * KiB};
+    constexpr unsigned streams = 4;
+    constexpr unsigned inputs = 64;
+    const auto subject = bench.make({GiB, Memory::usable});
+    Lanes lanes(bench.backend, *subject, streams);
+    std::vector<double> times(rounds + 1);
+    for (double& time : times) {
+        const auto begin = std::chrono::steady_clock::now();
+        for (unsigned input = 0; input < inputs; ++input) {
+            Lane& lane = lanes[input % streams];
+            std::array<void*, buffers.size()> blocks;
+            for (std::size_t i = 0; i < buffers.size(); ++i)
+                blocks[i] = subject->allocate(buffers[i], lane);
+            for (std::size_t i = 0; i < buffers.size(); ++i)
+                use(bench.backend, blocks[i], buffers[i], lane.stream());
+            for (std::size_t i = 0; i < buffers.size(); ++i)
+                subject->deallocate(blocks[i], buffers[i], lane);
+        }
+        for (unsigned i = 0; i < streams; ++i)
+            bench.backend.synchronize(lanes[i].stream());
+        time = ns_since(begin);
+    }
+    times.erase(times.begin());
+    return time_ns(median(times));
+}
+
+} // namespace
+
+std::vector<Case> all_cases(const Backend& backend) {
+    // Without a GPU the pools' memory is not written to, so addresses are as good.
+    const Memory memory = backend.kind() == BackendKind::cuda ? Memory::usable : Memory::addresses;
+    std::vector<Case> cases{
+        {"hit/1", true, "", [](const Bench& b) { return hit(b, 1, 4 * KiB); }},
+        {"hit/16", true, "", [](const Bench& b) { return hit(b, 16, 4 * KiB); }},
+        {"hit/1/4MiB", true, "", [](const Bench& b) { return hit(b, 1, 4 * MiB); }},
+        {"hit/16/4MiB", true, "", [](const Bench& b) { return hit(b, 16, 4 * MiB); }},
+        {"free/1000000", true, "", [=](const Bench& b) { return free_alone(b, 1000000, 256, memory); }},
+        {"free/1000000/128KiB", true, "ours",
+         [](const Bench& b) { return free_alone(b, 1000000, 128 * KiB, Memory::addresses); }},
+        {"holes/4096", true, "", [=](const Bench& b) { return holes(b, 4096, 128 * KiB, memory); }},
+        {"holes/65536", true, "", [=](const Bench& b) { return holes(b, 65536, 128 * KiB, memory); }},
+        {"holes/1000/addresses", true, "ours",
+         [](const Bench& b) { return holes(b, 1000, 2 * MiB, Memory::addresses); }},
+        {"holes/1000000/addresses", true, "ours",
+         [](const Bench& b) { return holes(b, 1000000, 2 * MiB, Memory::addresses); }},
+        {"batch", true, "", batch},
+    };
+    for (const unsigned streams : {1u, 2u, 4u})
+        cases.push_back({"multi/" + std::to_string(streams), streams == 4, "",
+                         [=](const Bench& b) { return multi_stream(b, streams); }});
+    for (const unsigned allocations : {1000u, 10000u, 100000u})
+        for (const std::size_t largest : {1u, 4u, 64u, 256u, 1024u, 4096u})
+            cases.push_back({"random/" + std::to_string(allocations) + "/" + std::to_string(largest) + "MiB",
+                             allocations == 10000 && largest == 64, "", [=](const Bench& b) {
+                                 return random_allocations(b, allocations, largest * MiB, memory);
+                             }});
+    return cases;
+}
+
+} // namespace bench
