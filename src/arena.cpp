@@ -14,9 +14,10 @@ namespace {
 constexpr std::size_t largest_chunk_bytes = std::size_t{32} << 20;
 constexpr std::size_t no_limit = std::numeric_limits<std::size_t>::max();
 
-/// The largest power of two up to 32 MiB that divides the limit, so that all of it can be mapped.
-std::size_t chunk_bytes_for(std::size_t limit_bytes) noexcept {
-    std::size_t chunk_bytes = largest_chunk_bytes;
+/// The largest power of two up to 32 MiB that divides the limit, so that all of it can be mapped. Where as little as
+/// possible is to be mapped, the smallest.
+std::size_t chunk_bytes_for(std::size_t limit_bytes, Growth growth) noexcept {
+    std::size_t chunk_bytes = growth == Growth::exact ? pool_unit_bytes : largest_chunk_bytes;
     if (limit_bytes != no_limit)
         while (chunk_bytes > pool_unit_bytes && limit_bytes % chunk_bytes != 0)
             chunk_bytes /= 2;
@@ -28,7 +29,7 @@ std::size_t chunk_bytes_for(std::size_t limit_bytes) noexcept {
 ArenaPool::ArenaPool(const PoolOptions& options, StreamOrder& order, std::shared_ptr<ArenaSource> source)
     : options_(options), order_(order), source_(std::move(source)),
       limit_bytes_(options.max_bytes == 0 ? no_limit : options.max_bytes / pool_unit_bytes * pool_unit_bytes),
-      chunk_bytes_(chunk_bytes_for(limit_bytes_)),
+      chunk_bytes_(chunk_bytes_for(limit_bytes_, options.growth)),
       most_bytes_(std::min(limit_bytes_, source_->total_bytes() / chunk_bytes_ * chunk_bytes_)),
       heap_(options.strategy, order) {
     if (options_.initial_bytes == 0) return;
@@ -100,27 +101,33 @@ void ArenaPool::wait_on_host() {
 void ArenaPool::trim(std::size_t keep_bytes) {
     const std::lock_guard lock(mutex_);
     heap_.settle();
-    std::size_t smallest_chunk_bytes = no_limit;
-    for (const auto& arena : arenas_)
-        smallest_chunk_bytes = std::min(smallest_chunk_bytes, arena->chunk_bytes);
-    // A smaller block holds no whole chunk.
-    for (Block* block : heap_.settled_by_age(smallest_chunk_bytes)) {
-        if (capacity_bytes_ <= keep_bytes) break;
-        unmap(*block, keep_bytes);
-    }
+    if (capacity_bytes_ > keep_bytes) unmap_settled(capacity_bytes_ - keep_bytes);
     release_empty_arenas();
 }
 
-/// Unmaps whole chunks inside a settled free block.
-void ArenaPool::unmap(Block& block, std::size_t keep_bytes) {
+/// Unmaps up to `bytes` of settled free chunks, least recently used first; how many.
+std::size_t ArenaPool::unmap_settled(std::size_t bytes) {
+    std::size_t smallest_chunk_bytes = no_limit;
+    for (const auto& arena : arenas_)
+        smallest_chunk_bytes = std::min(smallest_chunk_bytes, arena->chunk_bytes);
+    std::size_t unmapped_bytes = 0;
+    // A smaller block holds no whole chunk.
+    for (Block* block : heap_.settled_by_age(smallest_chunk_bytes)) {
+        if (unmapped_bytes == bytes) break;
+        unmapped_bytes += unmap(*block, bytes - unmapped_bytes);
+    }
+    return unmapped_bytes;
+}
+
+/// Unmaps whole chunks inside a settled free block, at most `most_bytes`; how many bytes.
+std::size_t ArenaPool::unmap(Block& block, std::size_t most_bytes) {
     auto& arena = static_cast<Arena&>(*block.region);
     const std::size_t begin = round_up(static_cast<std::size_t>(block.ptr - arena.range.base), arena.chunk_bytes);
     const std::size_t end =
         static_cast<std::size_t>(block.end() - arena.range.base) / arena.chunk_bytes * arena.chunk_bytes;
-    if (begin >= end) return;
-    const std::size_t surplus_bytes = capacity_bytes_ - keep_bytes;
-    const std::size_t bytes = std::min(end - begin, surplus_bytes / arena.chunk_bytes * arena.chunk_bytes);
-    if (bytes == 0) return;
+    if (begin >= end) return 0;
+    const std::size_t bytes = std::min(end - begin, most_bytes / arena.chunk_bytes * arena.chunk_bytes);
+    if (bytes == 0) return 0;
     Block* gap = heap_.carve(block, arena.range.base + end - bytes, bytes).block;
     gap->state = Block::State::unmapped;
     for (std::size_t offset = end - bytes; offset != end; offset += arena.chunk_bytes)
@@ -130,6 +137,7 @@ void ArenaPool::unmap(Block& block, std::size_t keep_bytes) {
     if (gap->after != nullptr && gap->after->state == Block::State::unmapped) heap_.merge_unlisted(*gap, *gap->after);
     if (gap->before != nullptr && gap->before->state == Block::State::unmapped)
         heap_.merge_unlisted(*gap->before, *gap);
+    return bytes;
 }
 
 /// Keeps one range of a source that grows: its addresses cost nothing.

@@ -26,11 +26,21 @@ std::size_t ArenaPool::wanted_growth_bytes(std::size_t needed_bytes) const {
     return wanted_bytes;
 }
 
-/// Maps at least so much that a block of `bytes` fits; false when limit or source forbid.
+/// Gets a free block of at least `bytes`, by mapping more or by exchanging chunks; false when limit or source forbid.
 bool ArenaPool::grow(std::size_t bytes, std::size_t alignment) {
     static const TraceName name("grow", TraceCategory::grow);
     const TraceRange range(name, bytes);
     heap_.settle();
+    const std::size_t needed_bytes = round_up(bytes + alignment - granule_bytes, chunk_bytes_);
+    const bool exchanges = source_->grows();
+    const bool exact = options_.growth == Growth::exact;
+    if (exchanges && exact) unmap_settled(needed_bytes);
+    if (map_for(bytes, alignment)) return true;
+    return exchanges && !exact && unmap_settled(needed_bytes) != 0 && map_for(bytes, alignment);
+}
+
+/// Maps at least so much that a block of `bytes` fits; false when limit or source forbid.
+bool ArenaPool::map_for(std::size_t bytes, std::size_t alignment) {
     if (source_->grows())
         for (const auto& arena : arenas_)
             if (grow_in(*arena, bytes, alignment)) return true;

@@ -64,8 +64,8 @@ private:
         PoolOptions made;
         made.strategy = strategy;
         made.backend = backend.kind();
-        // What was not prepared is mapped as it is needed, so that the peak says what the pool needs.
-        made.growth = Growth::exact;
+        // Where nothing is held from the start, the peak is to say what the pool needs.
+        if (setting.prepared_bytes == 0) made.growth = Growth::exact;
         if (setting.memory == Memory::addresses) made.custom_source = std::make_shared<AddressSource>();
         return made;
     }
@@ -98,12 +98,20 @@ using Registered = Raw;
 /// The system's allocator: what a host program would use instead.
 class Malloc final : public Subject {
 public:
+    explicit Malloc(Backend& backend) : backend_(backend) {}
     void* allocate(std::size_t bytes, Lane&) override {
         void* block = std::malloc(bytes);
         if (block == nullptr) throw std::bad_alloc();
         return block;
     }
-    void deallocate(void* block, std::size_t, Lane&) override { std::free(block); }
+    /// As cudaFree does: not before the work is done.
+    void deallocate(void* block, std::size_t, Lane& lane) override {
+        backend_.synchronize(lane.stream());
+        std::free(block);
+    }
+
+private:
+    Backend& backend_;
 };
 
 class Cuda final : public Subject {
@@ -218,7 +226,7 @@ std::unique_ptr<Subject> make_subject(const std::string& name, Backend& backend,
     if (name == "ours-segregated") return std::make_unique<Registered>(backend, setting, Strategy::segregated);
     const bool on_cuda = backend.kind() == BackendKind::cuda;
     if (name == "malloc") {
-        if (!on_cuda) return std::make_unique<Malloc>();
+        if (!on_cuda) return std::make_unique<Malloc>(backend);
         reason = "its memory is not the GPU's";
         return nullptr;
     }

@@ -3,6 +3,8 @@
 //
 // Invariant: an arena's blocks cover its whole range; the unmapped ones among them are whole chunks, the others are
 // exactly what is mapped. Mapped bytes never exceed the limit. Memory is unmapped only when it is settled.
+// Chunks are exchanged where the source can: at the limit, and always with Growth::exact, free chunks that lie apart
+// are unmapped and as many mapped in one stretch, so that fragmentation costs addresses instead of memory.
 #pragma once
 
 #include "cuda_zstd/host/arena_source.hpp"
@@ -65,13 +67,15 @@ public:
 
 private:
     bool grow(std::size_t bytes, std::size_t alignment);
+    bool map_for(std::size_t bytes, std::size_t alignment);
     std::size_t wanted_growth_bytes(std::size_t needed_bytes) const;
     bool grow_in(Arena& arena, std::size_t bytes, std::size_t alignment);
     Arena* add_arena(std::size_t bytes);
     bool map_more(std::size_t bytes);
     std::size_t map_chunks(Arena& arena, std::byte* from, std::size_t bytes, std::size_t needed_bytes);
     void make_free(Arena& arena, Block& unmapped, std::size_t bytes);
-    void unmap(Block& block, std::size_t keep_bytes);
+    std::size_t unmap_settled(std::size_t bytes);
+    std::size_t unmap(Block& block, std::size_t most_bytes);
     void release_empty_arenas();
 
     const PoolOptions options_;

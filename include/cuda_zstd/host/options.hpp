@@ -33,7 +33,8 @@ enum class Growth : std::uint8_t {
     geometric,
     /// `growth_step_bytes` more.
     fixed_step,
-    /// What the request needs, in whole chunks.
+    /// What the request needs, in chunks of 2 MiB, and only what free chunks elsewhere cannot give: these are unmapped
+    /// in exchange. The least memory; more calls of the driver.
     exact,
 };
 
