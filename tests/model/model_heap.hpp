@@ -9,7 +9,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <new>
+#include <type_traits>
 
 #include "model_check.hpp"
 
@@ -29,6 +31,7 @@ public:
             ::new (slot_word(page)) Cell<std::uint32_t>();
         for (unsigned cell = 0; cell < control_count; ++cell)
             ::new (control_ + cell * std::size_t{128}) Cell<std::uint32_t>();
+        for_each_shared([](auto* cell) { ::new (cell) std::remove_pointer_t<decltype(cell)>(); });
         HeapLayout& layout = layout_;
         layout.page_count = page_count;
         layout.stations = station_count;
@@ -39,6 +42,7 @@ public:
             return static_cast<std::size_t>(static_cast<const char*>(part) - base);
         };
         layout.control_offset = offset(control_);
+        layout.shared_cells_offset = offset(shared_cells_);
         layout.stations_offset = offset(cursors_);
         layout.slab_words_offset = offset(words_);
         layout.next_offset = offset(next_);
@@ -53,6 +57,7 @@ public:
             slot_word(page)->~Cell<std::uint32_t>();
         for (unsigned cell = 0; cell < control_count; ++cell)
             reinterpret_cast<Cell<std::uint32_t>*>(control_ + cell * std::size_t{128})->~Cell<std::uint32_t>();
+        for_each_shared([](auto* cell) { std::destroy_at(cell); });
     }
 
     const Heap<Env>& heap() const { return heap_; }
@@ -61,6 +66,7 @@ public:
     void prepare(Env& env) {
         for (unsigned cell = 0; cell < control_count; ++cell)
             env.store(heap_.control(static_cast<ControlCell>(cell)), 0, Order::relaxed);
+        for_each_shared([&](auto* cell) { env.store(*cell, 0, Order::relaxed); });
         for (Cell<std::uint64_t>& cell : cursors_)
             env.store(cell, 0, Order::relaxed);
         for (std::uint32_t page = 0; page < page_count; ++page) {
@@ -109,6 +115,18 @@ public:
 private:
     static constexpr unsigned control_count = 9;
 
+    /// The counts that processors share: of moves, in 64 bits, then of listed slabs.
+    template <class Visit>
+    void for_each_shared(const Visit& visit) {
+        static_assert(sizeof(Cell<std::uint64_t>) <= shared_cell_bytes);
+        for (unsigned index = 0; index < shared_cell_count; ++index) {
+            char* const at = shared_cells_ + std::size_t{index} * shared_cell_bytes;
+            if (index < move_counters)
+                visit(reinterpret_cast<Cell<std::uint64_t>*>(at));
+            else
+                visit(reinterpret_cast<Cell<std::uint32_t>*>(at));
+        }
+    }
     Cell<std::uint32_t>* slot_word(std::uint32_t page) {
         return reinterpret_cast<Cell<std::uint32_t>*>(slot_bits_) + std::size_t{page} * slot_words_per_page;
     }
@@ -120,6 +138,7 @@ private:
     Cell<std::uint32_t> page_bits_[1];
     rl::var<int> granules_[page_count * page_bytes / granule_bytes];
     alignas(128) char control_[control_bytes];
+    alignas(128) char shared_cells_[shared_cell_count * shared_cell_bytes];
     alignas(64) char slot_bits_[sizeof(Cell<std::uint32_t>) * page_count * slot_words_per_page];
     char pages_[std::size_t{page_count} * page_bytes]; ///< addresses only
     HeapLayout layout_;

@@ -51,7 +51,7 @@ public:
         layout.slab_log2_pages = scenario.slab_log2_pages;
         layout.page_count = scenario.pages;
         clear(layout.control_offset, control_bytes);
-        clear(layout.stations_offset, layout.slab_words_offset - layout.stations_offset);
+        clear(layout.shared_cells_offset, layout.slab_words_offset - layout.shared_cells_offset);
         clear(layout.slab_words_offset, scenario.pages * sizeof(std::uint64_t));
         clear(layout.next_offset, scenario.pages * sizeof(std::uint32_t));
         clear(layout.page_entries_offset, scenario.pages * sizeof(std::uint32_t));

@@ -39,6 +39,8 @@ public:
         env.store(work_->first, nothing_broken, Order::relaxed);
         env.store(work_->free_pages, 0u, Order::relaxed);
         env.store(work_->owned_pages, 0u, Order::relaxed);
+        for (auto& listed : work_->listed)
+            env.store(listed, 0u, Order::relaxed);
     }
 
     /// Step 2: cursors and lists; counts how often each slab can be reached.
@@ -73,6 +75,9 @@ public:
             const PageEntry entry{env.load(supply_.entries[page], Order::relaxed)};
             free_pages += is_free(env, page);
             owned_pages += entry.is_slab() ? 1 : entry.is_run() ? entry.run_pages() : 0;
+            const SlabWord own = word(env, page);
+            if (own.is_slab() && own.listed() && own.size_class() < size_class_count)
+                env.fetch_add(work_->listed[own.size_class()], 1u, Order::relaxed);
         }
         env.fetch_add(work_->free_pages, free_pages, Order::relaxed);
         env.fetch_add(work_->owned_pages, owned_pages, Order::relaxed);
@@ -96,6 +101,12 @@ public:
             return {Invariant::pages_have_owners, ownerless_page(env), page_count(), free_pages + owned_pages};
         const std::uint32_t counted = env.load(heap_.control(ControlCell::free_pages), Order::relaxed);
         if (counted != free_pages) return {Invariant::free_pages_counted, 0, free_pages, counted};
+        for (unsigned size_class = 0; size_class < size_class_count; ++size_class) {
+            const std::uint32_t found = env.load(work_->listed[size_class], Order::relaxed);
+            const std::uint32_t claimed =
+                env.load(supply_.stations.template listed_count<Env>(size_class), Order::relaxed);
+            if (claimed != found) return {Invariant::listed_slabs_counted, size_class, found, claimed};
+        }
         const std::uint64_t moves = supply_.stations.all_moves(env);
         if (Stations::any_under_way(moves))
             return {Invariant::no_move_at_rest, 0, 0, static_cast<std::uint32_t>(moves)};
@@ -107,6 +118,7 @@ private:
         atom<std::uint64_t> first; ///< place << 8 | invariant, the smallest
         atom<std::uint32_t> free_pages;
         atom<std::uint32_t> owned_pages;
+        atom<std::uint32_t> listed[size_class_count];
     };
     static constexpr std::uint64_t nothing_broken = ~std::uint64_t{0};
 

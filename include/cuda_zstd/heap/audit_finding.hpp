@@ -25,11 +25,13 @@ enum class Invariant : std::uint32_t {
     pages_have_owners,               ///< each page is free, a slab's or a run's
     no_move_at_rest,                 ///< no work on slabs or pages is under way
     free_pages_counted,              ///< the count of free pages is that of the map
+    listed_slabs_counted,            ///< the count of a class's listed slabs is that of their words
 };
 
 struct AuditFinding {
     Invariant broken = Invariant::none;
-    /// The page; for no_refill_at_rest and lists_end, size class * stations + station.
+    /// The page; for no_refill_at_rest and lists_end, size class * stations + station; for listed_slabs_counted, the
+    /// size class.
     std::uint32_t where = 0;
     std::uint64_t expected = 0;
     std::uint64_t found = 0;
@@ -68,6 +70,8 @@ inline const char* name_of(Invariant invariant) {
         return "a page is neither free nor in use";
     case Invariant::free_pages_counted:
         return "the count of free pages differs from the map";
+    case Invariant::listed_slabs_counted:
+        return "the count of listed slabs differs from their words";
     }
     return "an unknown invariant is broken";
 }

@@ -60,7 +60,8 @@ public:
         heap.slabs_ = {reinterpret_cast<atom<std::uint64_t>*>(base + layout.slab_words_offset),
                        reinterpret_cast<atom<std::uint32_t>*>(base + layout.slot_bits_offset)};
         heap.entries_ = reinterpret_cast<atom<std::uint32_t>*>(base + layout.page_entries_offset);
-        heap.stations_ = {base + layout.stations_offset, layout.stations, layout.station_scale};
+        heap.stations_ = {base + layout.stations_offset, layout.stations, layout.station_scale,
+                          base + layout.shared_cells_offset};
         heap.page_count_ = layout.page_count;
         return heap;
     }

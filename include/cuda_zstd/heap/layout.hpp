@@ -24,6 +24,13 @@ inline constexpr std::uint32_t target_slots = 16384;
 /// Cells that different processors write lie this many bytes apart: a sector of the L2 cache.
 inline constexpr std::uint32_t station_bytes = 32;
 
+/// Cells that all processors share lie this many bytes apart: a line.
+inline constexpr std::uint32_t shared_cell_bytes = 128;
+/// Counts of moves (Stations): enough that processors do not wait for each other there, and few to add up.
+inline constexpr unsigned move_counters = 8;
+/// The counts of moves, and of each class's slabs that are listed.
+inline constexpr unsigned shared_cell_count = move_counters + size_class_count;
+
 /// 2 TiB: what 32-bit numbers of slot words can name.
 inline constexpr std::size_t max_pages = (std::size_t{1} << 25) - 1;
 
@@ -35,6 +42,7 @@ struct HeapLayout {
     std::uint32_t slab_log2_pages = 0; ///< the largest slab of this heap
     // Offsets from the arena's start, in bytes.
     std::size_t control_offset = 0;
+    std::size_t shared_cells_offset = 0;
     std::size_t stations_offset = 0;
     std::size_t slab_words_offset = 0;
     std::size_t next_offset = 0;
@@ -82,6 +90,7 @@ inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned proces
             return here;
         };
         layout.control_offset = take(control_bytes);
+        layout.shared_cells_offset = take(std::size_t{shared_cell_count} * shared_cell_bytes);
         layout.stations_offset = take(std::size_t{size_class_count + 1} * layout.stations * station_bytes);
         layout.slab_words_offset = take(pages * sizeof(std::uint64_t));
         layout.next_offset = take(pages * sizeof(std::uint32_t));

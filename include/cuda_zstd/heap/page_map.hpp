@@ -54,25 +54,31 @@ struct PageMap {
         const std::uint32_t words = (page_count + 31u) / 32u;
         // Runs of many words begin in regions of their own.
         std::uint32_t word = words / rover.count * rover.index;
+        std::uint32_t page = no_page;
         if (count <= 32u) {
             const std::uint32_t rounds = words > rover.count ? words / rover.count : 1u;
             const std::uint32_t step = count == 1 ? 1u : 2u << highest_bit(count - 1u);
-            for (unsigned attempt = 0; attempt < rover_tries; ++attempt) {
+            for (unsigned attempt = 0; page == no_page && attempt < rover_tries; ++attempt) {
                 // The position of a claim that others of another size came before is not aligned: the place is that
                 // below, and may be taken in part.
                 const auto position =
                     static_cast<std::uint32_t>(env.fetch_add(*rover.position, std::uint64_t{step}, Order::relaxed));
                 word = (rover.index + rover.count * (position / 32u % rounds)) % words;
                 const std::uint32_t bit = position % 32u & ~(step - 1u);
-                if (take_exactly(env, word, low_bits(count) << bit)) return taken(env, word * 32u + bit, count);
+                if (take_exactly(env, word, low_bits(count) << bit)) page = word * 32u + bit;
             }
         }
-        if (!may_have(env, count)) return no_page;
-        std::uint32_t page = search(env, count, word, words);
-        // The second part ends inside the first, so that a run across the start is found too.
-        const std::uint32_t overlap = (count + 31u) / 32u + 1u;
-        if (page == no_page && word != 0) page = search(env, count, 0, word + overlap < words ? word + overlap : words);
-        return page == no_page ? no_page : taken(env, page, count);
+        if (page == no_page) {
+            if (!may_have(env, count)) return no_page;
+            page = search(env, count, word, words);
+            // The second part ends inside the first, so that a run across the start is found too.
+            const std::uint32_t overlap = (count + 31u) / 32u + 1u;
+            if (page == no_page && word != 0)
+                page = search(env, count, 0, word + overlap < words ? word + overlap : words);
+            if (page == no_page) return no_page;
+        }
+        env.fetch_sub(*free_count, count, Order::release);
+        return page;
     }
 
     /// Whether a run of `count` pages is free: a pass over the map that changes nothing.
@@ -105,11 +111,6 @@ struct PageMap {
     }
 
 private:
-    CUDA_ZSTD_INLINE std::uint32_t taken(Env& env, std::uint32_t first, std::uint32_t count) const {
-        env.fetch_sub(*free_count, count, Order::release);
-        return first;
-    }
-
     /// The bits of word `word` that belong to pages [first, first + count).
     static CUDA_ZSTD_INLINE std::uint32_t part(std::uint32_t word, std::uint32_t first, std::uint32_t count) {
         const std::uint32_t from = word * 32u > first ? 0u : first - word * 32u;

@@ -67,10 +67,18 @@ struct SlabShelf {
         }
         stations.begin_move(env);
         while (now.is_slab() && !now.listed() && now.credits() > 0) {
-            if (!env.compare_exchange(slabs.words[slab], now.raw, now.raw | SlabWord::listed_bit, Order::acq_rel))
-                continue;
-            settle(env, slab);
-            break;
+            if (now.all_free()) {
+                if (!env.compare_exchange(slabs.words[slab], now.raw, now.retired().raw, Order::acq_rel)) continue;
+                give_pages_back(env, slab, now.pages());
+                break;
+            }
+            auto& listed_count = stations.listed_count<Env>(now.size_class());
+            env.fetch_add(listed_count, 1u, Order::relaxed);
+            if (env.compare_exchange(slabs.words[slab], now.raw, now.raw | SlabWord::listed_bit, Order::acq_rel)) {
+                settle(env, slab);
+                break;
+            }
+            env.fetch_sub(listed_count, 1u, Order::release);
         }
         stations.end_move(env);
     }
@@ -78,20 +86,16 @@ struct SlabShelf {
     /// Gives a held slab its place: retired when nobody is inside, on its list when it has credits, else unlisted.
     CUDA_ZSTD_RARE void settle(Env& env, std::uint32_t slab) const {
         SlabWord now = word(env, slab);
-        for (;;) {
-            if (now.all_free()) {
-                if (!env.compare_exchange(slabs.words[slab], now.raw, now.retired().raw, Order::acq_rel)) continue;
-                give_pages_back(env, slab, now.pages());
-                return;
-            }
-            if (now.credits() > 0) {
-                list_of(now.size_class(), stations.here(env)).push(env, slab);
-                published(env, slab);
-                return;
-            }
-            if (env.compare_exchange(slabs.words[slab], now.raw, now.raw & ~SlabWord::listed_bit, Order::release))
-                return;
+        while (now.credits() <= 0 || now.all_free()) {
+            const SlabWord left = now.credits() > 0 ? now.retired() : SlabWord{now.raw & ~SlabWord::listed_bit};
+            const SlabWord was = now;
+            if (!env.compare_exchange(slabs.words[slab], now.raw, left.raw, Order::acq_rel)) continue;
+            env.fetch_sub(stations.listed_count<Env>(was.size_class()), 1u, Order::release);
+            if (!left.is_slab()) give_pages_back(env, slab, was.pages());
+            return;
         }
+        list_of(now.size_class(), stations.here(env)).push(env, slab);
+        published(env, slab);
     }
 
     /// To be called when a slab was put where others can reach it: it may have become empty while it was held. Whoever
@@ -132,6 +136,7 @@ struct SlabShelf {
         const std::uint32_t slots = whole.slots();
         const std::uint32_t count = want < slots ? want : slots;
         const std::uint64_t left = whole.raw - SlabWord::credit(count);
+        if (count < slots) env.fetch_add(stations.listed_count<Env>(size_class), 1u, Order::relaxed);
         env.fetch_add(slabs.words[slab], count < slots ? left : left & ~SlabWord::listed_bit, Order::release);
         return {slab, slots - count, count};
     }

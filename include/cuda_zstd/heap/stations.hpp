@@ -2,10 +2,13 @@
 // Stations: what one processor has for itself, so that processors do not meet at one address.
 //
 // Invariant: a station of a size class is its cursor and its list of slabs, two cells of 64 bits in one sector. Behind
-// the stations of the size classes come those of the page map: the processor's rover, and its count of moves. A move is
-// a piece of work that takes slabs or pages out of the places where others look for them; it begins before they
-// disappear and ends when they are back. So whoever finds the same sum of all counts before and after a look at every
-// place, with no move under way, has seen every free slot and page that there was.
+// the stations of the size classes come those of the page map, each with the processor's rover.
+//
+// Two kinds of counts let a request prove that there is nothing. A move is a piece of work that takes slabs or pages
+// out of the places where others look for them; it begins before they disappear and ends when they are back. So whoever
+// finds the same sum of all counts before and after a look at every place, with no move under way, has seen every free
+// slot and page that there was. And the count of a class's listed slabs is never below their number, so at 0 no list
+// and no cursor has one.
 #pragma once
 
 #include "cuda_zstd/core/config.hpp"
@@ -47,8 +50,9 @@ struct Stations {
     std::uint32_t count = 0; ///< of each class
     /// Stations for each processor, in units of 2^-16.
     std::uint32_t scale = 0;
+    char* shared = nullptr; ///< the cells that processors share
 
-    enum Part : unsigned { cursor, list, rover = cursor, moves = list };
+    enum Part : unsigned { cursor, list, rover = cursor };
 
     template <class Env>
     CUDA_ZSTD_INLINE typename Env::template atom<std::uint64_t>* cell(unsigned size_class, unsigned station,
@@ -68,25 +72,40 @@ struct Stations {
 
     template <class Env>
     CUDA_ZSTD_INLINE void begin_move(Env& env) const {
-        env.fetch_add(*cell<Env>(size_class_count, here(env), moves), std::uint64_t{1}, Order::relaxed);
+        env.fetch_add(move_counter(env), std::uint64_t{1}, Order::relaxed);
     }
     /// Counts one more completed move in the upper half and one less under way in the lower. Only the sums over all
-    /// stations are counts, since a thread may end on another processor than it began on.
+    /// counters are counts, since a thread may end on another processor than it began on.
     template <class Env>
     CUDA_ZSTD_INLINE void end_move(Env& env) const {
-        env.fetch_add(*cell<Env>(size_class_count, here(env), moves), (std::uint64_t{1} << 32) - 1, Order::release);
+        env.fetch_add(move_counter(env), (std::uint64_t{1} << 32) - 1, Order::release);
     }
-    /// The sum of all counts: moves completed in the upper half, under way in the lower. Cost: a load for each station.
+    /// The sum of all counts: moves completed in the upper half, under way in the lower. Cost: a load for each counter.
     template <class Env>
     CUDA_ZSTD_HD std::uint64_t all_moves(Env& env) const {
         std::uint64_t sum = 0;
-        CUDA_ZSTD_UNROLL
-        for (unsigned station = 0; station < count; ++station)
-            sum += env.load(*cell<Env>(size_class_count, station, moves), Order::acquire);
+        for (unsigned counter = 0; counter < move_counters; ++counter)
+            sum += env.load(shared_cell<Env, std::uint64_t>(counter), Order::acquire);
         return sum;
     }
     static CUDA_ZSTD_INLINE bool any_under_way(std::uint64_t all_moves) {
         return static_cast<std::uint32_t>(all_moves) != 0;
+    }
+
+    /// At least the number of the class's slabs that are listed.
+    template <class Env>
+    CUDA_ZSTD_INLINE typename Env::template atom<std::uint32_t>& listed_count(unsigned size_class) const {
+        return shared_cell<Env, std::uint32_t>(move_counters + size_class);
+    }
+
+private:
+    template <class Env, class T>
+    CUDA_ZSTD_INLINE typename Env::template atom<T>& shared_cell(unsigned index) const {
+        return *reinterpret_cast<typename Env::template atom<T>*>(shared + std::size_t{index} * shared_cell_bytes);
+    }
+    template <class Env>
+    CUDA_ZSTD_INLINE typename Env::template atom<std::uint64_t>& move_counter(Env& env) const {
+        return shared_cell<Env, std::uint64_t>(here(env) % move_counters);
     }
 };
 

@@ -180,11 +180,14 @@ public:
         return Reclaim::begun;
     }
 
-    /// The share of one of `workers` in a reclaim that has begun: its cursors, then its lists.
+    /// The share of one of `workers` in a reclaim that has begun: its stations of each class that has slabs.
     CUDA_ZSTD_HD void drain(Env& env, unsigned worker, unsigned workers) const {
-        for (unsigned index = worker; index < size_class_count * stations.count; index += workers) {
-            drain_cursor(env, cursor_of(index / stations.count, index % stations.count));
-            drain_list(env, list_of(index / stations.count, index % stations.count));
+        for (unsigned size_class = 0; size_class < size_class_count; ++size_class) {
+            if (!has_listed(env, size_class)) continue;
+            for (unsigned station = worker; station < stations.count; station += workers) {
+                drain_cursor(env, cursor_of(size_class, station));
+                drain_list(env, list_of(size_class, station));
+            }
         }
     }
 
@@ -274,14 +277,17 @@ private:
     }
 
     /// Whether there may be a slab to bring: false is a proof that there was none, in no list and of no page, when this
-    /// call looked there. Cost: two loads if there is, else one for each station.
+    /// call looked there. Cost: three loads, and one for each station if the class has slabs elsewhere.
     CUDA_ZSTD_RARE bool may_bring_slab(Env& env, unsigned size_class, unsigned station) const {
         if (!list_of(size_class, station).is_empty(env) || pages.may_have(env, 1)) return true;
-        bool any = false;
-        CUDA_ZSTD_UNROLL
+        if (!has_listed(env, size_class)) return false;
         for (unsigned other = 0; other < stations.count; ++other)
-            any |= !list_of(size_class, other).is_empty(env);
-        return any;
+            if (!list_of(size_class, other).is_empty(env)) return true;
+        return false;
+    }
+    /// Whether a list or a cursor may have a slab of the class: false is a proof that none has.
+    CUDA_ZSTD_INLINE bool has_listed(Env& env, unsigned size_class) const {
+        return env.load(stations.template listed_count<Env>(size_class), Order::acquire) != 0;
     }
 
     /// For a cursor with neither credits nor a next slab: another slab, else what there is elsewhere. A slab that
@@ -327,7 +333,8 @@ private:
         if (Stations::any_under_way(before) || may_bring_slab(env, size_class, station))
             return refused(Status::contended);
         bool somebody_inside = false;
-        for (unsigned step = 0; step < stations.count; ++step) {
+        const unsigned places = has_listed(env, size_class) ? stations.count : 0;
+        for (unsigned step = 0; step < places; ++step) {
             const unsigned other = station + step < stations.count ? station + step : station + step - stations.count;
             const Cursor seen{env.load(cursor_of(size_class, other), Order::acquire)};
             if (seen.raw == 0) continue;
