@@ -144,7 +144,8 @@ public:
         return is_clean(progress, tally.get(), first) && changed.empty();
     }
 
-    /// Fills a heap to the last slot with changing sizes, frees all, compacts: whether it is as new after each cycle.
+    /// Fills a heap to the last slot with changing sizes, frees all, compacts: whether nothing was left when null came,
+    /// and the heap is as new after each cycle.
     bool fill_cycles() {
         const cudaStream_t stream = lanes_[0].stream;
         DevicePool pool(manager_, settings_.cycle_heap_bytes, stream);
@@ -156,37 +157,41 @@ public:
         Array<typename Env::template atom<std::uint32_t>> used(manager_, stream, 1);
 
         const auto begin = Clock::now();
-        double least_share = 1;
         for (unsigned cycle = 0; cycle < settings_.cycles; ++cycle) {
             used.clear();
-            // Every class in turn, then the mixtures; what is left is filled up with the smallest blocks.
+            // Every class in turn, then the mixtures; what those leave is filled up with the smallest blocks.
             const unsigned kind = cycle % (size_class_count + 3);
             const bool one_class = kind < size_class_count;
-            const Sizes sizes = one_class ? Sizes::one_class : static_cast<Sizes>(kind - size_class_count);
-            for (const auto& [these, size_class] :
-                 {std::pair{sizes, one_class ? kind : 0u}, std::pair{Sizes::one_class, 0u}}) {
-                Launch::run(stream, ref, threads_of_fill(),
+            auto fill = [&](unsigned threads, Sizes sizes, unsigned size_class) {
+                Launch::run(stream, ref, threads,
                             Fill<Env>{boxes.get(), box_count, used.get(), tally.get(), settings_.seed,
-                                      settings_.launches++, these, size_class});
-            }
+                                      settings_.launches++, sizes, size_class});
+            };
+            if (!one_class) fill(threads_of_fill(), static_cast<Sizes>(kind - size_class_count), 0);
+            fill(threads_of_fill(), Sizes::one_class, one_class ? kind : 0);
+            // One warp beside nobody: what it is refused must not be there.
+            fill(32, Sizes::one_class, one_class ? kind : 0);
             const HeapReport filled = pool.statistics(stream);
-            const double share = static_cast<double>(filled.live_bytes) / static_cast<double>(filled.heap_bytes);
-            least_share = share < least_share ? share : least_share;
+            std::string left;
+            if (filled.free_page_bytes != 0) left = std::to_string(filled.free_page_bytes) + " bytes of free pages";
+            if (one_class && filled.free_slot_bytes != 0)
+                left = std::to_string(filled.free_slot_bytes) + " bytes of free slots";
             empty(ref, stream, boxes.get(), tally.get(), box_count);
             pool.compact(stream);
             const std::string changed = difference(fresh, pool.statistics(stream));
             const Progress progress = read(ref, stream, tally.get());
-            if (!changed.empty() || progress.faults != 0) {
-                std::printf("soak: cycle %u: %llu faults; heap %s\n", cycle, u(progress.faults),
+            if (!changed.empty() || !left.empty() || progress.faults != 0) {
+                std::printf("soak: cycle %u: %llu faults; null beside %s; heap afterwards: %s\n", cycle,
+                            u(progress.faults), left.empty() ? "nothing free" : left.c_str(),
                             changed.empty() ? "as new" : changed.c_str());
                 is_clean(progress, tally.get(), stream);
                 return false;
             }
         }
         const Progress progress = read(ref, stream, tally.get());
-        std::printf("soak: %u cycles in %.1f s, %llu blocks, at least %.4f of the heap in blocks when full; %llu "
-                    "contended; 0 faults; heap as new after each\n",
-                    settings_.cycles, seconds_since(begin), u(progress.pairs), least_share, u(progress.contended));
+        std::printf("soak: %u cycles in %.1f s, %llu blocks; nothing left when null came; %llu contended; 0 faults; "
+                    "heap as new after each\n",
+                    settings_.cycles, seconds_since(begin), u(progress.pairs), u(progress.contended));
         return true;
     }
 
