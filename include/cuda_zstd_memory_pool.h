@@ -20,6 +20,7 @@
 namespace cuda_zstd {
 
 class Backend;
+class RegisteredStream;
 struct PoolOptions;
 struct PoolStatistics;
 
@@ -62,10 +63,16 @@ public:
     /// The same; null where `allocate` throws `out_of_memory`.
     void* try_allocate(std::size_t size, cudaStream_t stream = 0);
 
+    /// The same for a stream that is registered with this pool: a block at hand costs no driver call.
+    void* allocate(std::size_t size, const RegisteredStream& stream);
+    void* allocate(std::size_t size, std::size_t alignment, const RegisteredStream& stream);
+    void* try_allocate(std::size_t size, const RegisteredStream& stream);
+
     /// Gives a block back. Work already in `stream` may still use it; when `stream` is not the block's own,
     /// `stream` then orders its reuse. Null has no effect. Throws `usage_error` with the block's history for a
     /// double free, a foreign pointer and a pointer inside a block.
     void deallocate(void* ptr, cudaStream_t stream = 0);
+    void deallocate(void* ptr, const RegisteredStream& stream);
 
     /// Clears all pools: waits for pending work, invalidates every live block (how many is reported, see
     /// PoolStatistics::reset_invalidated_blocks), keeps the memory mapped. Throws `usage_error` while a device pool
@@ -109,6 +116,7 @@ public:
 private:
     static MemoryPoolManager& instance_for(unsigned header_version);
 
+    friend class RegisteredStream;
     friend struct PoolInspector;
     struct State;
     std::unique_ptr<State> state_;

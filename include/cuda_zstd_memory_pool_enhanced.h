@@ -8,6 +8,7 @@
 #include "cuda_zstd/host/error.hpp"
 #include "cuda_zstd/host/options.hpp"
 #include "cuda_zstd/host/pooled_buffer.hpp"
+#include "cuda_zstd/host/registered_stream.hpp"
 #include "cuda_zstd/host/statistics.hpp"
 #include "cuda_zstd/host/trace.hpp"
 #include "cuda_zstd_memory_pool.h"

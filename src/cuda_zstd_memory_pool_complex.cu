@@ -5,8 +5,6 @@
 #include "pool_state.hpp"
 
 #include <algorithm>
-#include <bit>
-#include <cstdlib>
 #include <ostream>
 #include <string>
 
@@ -24,7 +22,8 @@ void require_bytes(std::size_t size, const char* call) {
 }
 
 void require_alignment(std::size_t alignment) {
-    if (!std::has_single_bit(alignment) || alignment > largest_alignment_bytes)
+    // Not std::has_single_bit: without an instruction for it, it is a call.
+    if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > largest_alignment_bytes)
         throw usage_error("allocate with an alignment of " + std::to_string(alignment) +
                           " bytes: expected a power of two up to " + std::to_string(largest_alignment_bytes));
 }
@@ -34,10 +33,16 @@ std::string version_text(unsigned version) {
            std::to_string(version % 100);
 }
 
+/// Runs `body`, watched where somebody watches the pool.
+template <class Body>
+inline auto watched(detail::Observer& observer, const detail::CallDetails& details, Body&& body) {
+    if (observer.watches_calls()) [[unlikely]]
+        return detail::observed(observer, details, body);
+    return body();
+}
+
 } // namespace
 
-using detail::ObservedWork;
-using detail::watched;
 using trace::Call;
 
 unsigned library_version() noexcept { return CUDA_ZSTD_POOL_VERSION; }
@@ -48,13 +53,7 @@ MemoryPoolManager& MemoryPoolManager::instance_for(unsigned header_version) {
         throw configuration_error("the program was compiled with the headers of version " +
                                   version_text(header_version) + ", but the library is version " +
                                   version_text(library_version()));
-    static MemoryPoolManager& pool = []() -> MemoryPoolManager& {
-        static MemoryPoolManager* made = nullptr;
-        made = new MemoryPoolManager(from_environment(PoolOptions{}));
-        // It is never destroyed, so who wants to know what leaks is told here.
-        if (made->state_->observer_.tracks()) std::atexit([] { made->state_->report_leaks("when the program ends"); });
-        return *made;
-    }();
+    static MemoryPoolManager& pool = *new MemoryPoolManager(from_environment(PoolOptions{}));
     return pool;
 }
 
@@ -62,48 +61,87 @@ MemoryPoolManager::MemoryPoolManager(const PoolOptions& options)
     : state_(std::make_unique<State>(validated(options))) {}
 MemoryPoolManager::~MemoryPoolManager() = default;
 
-void* MemoryPoolManager::allocate(std::size_t size, cudaStream_t stream) {
-    // Not by way of the other: a call site is where this one returns to.
-    const auto record =
-        watched(state_->observer_,
-                {Call::allocate, size, default_alignment_bytes, stream, nullptr, __builtin_return_address(0)}, [&] {
-                    require_bytes(size, "allocate");
-                    return state_->allocate(size, default_alignment_bytes, stream, state_->kind_of(size));
-                });
-    if (record.ptr == nullptr) state_->throw_out_of_memory(size);
-    return record.ptr;
+namespace {
+
+using detail::BlockRecord;
+using detail::Observer;
+
+cudaStream_t handle_of(cudaStream_t stream) noexcept { return stream; }
+cudaStream_t handle_of(const RegisteredStream& stream) noexcept { return stream.handle(); }
+
+// Whatever names the stream, a call is one of these three. `site` is where it came from.
+
+template <class State, class Stream>
+inline void* allocate_in(State& state, Observer& observer, std::size_t size, std::size_t alignment,
+                         const Stream& stream, const void* site) {
+    static const TraceName name("allocate", TraceCategory::allocate);
+    const TraceRange range(name, size);
+    const auto granted = watched(observer, {Call::allocate, size, alignment, handle_of(stream), nullptr, site}, [&] {
+        require_bytes(size, "allocate");
+        require_alignment(alignment);
+        return state.allocate(size, std::max(alignment, default_alignment_bytes), state.stream_of(stream, "allocate"),
+                              state.kind_of(size));
+    });
+    if (granted.ptr == nullptr) state.throw_out_of_memory(size);
+    return granted.ptr;
 }
 
-void* MemoryPoolManager::allocate(std::size_t size, std::size_t alignment, cudaStream_t stream) {
-    const auto record = watched(
-        state_->observer_, {Call::allocate, size, alignment, stream, nullptr, __builtin_return_address(0)}, [&] {
-            require_bytes(size, "allocate");
-            require_alignment(alignment);
-            return state_->allocate(size, std::max(alignment, default_alignment_bytes), stream, state_->kind_of(size));
-        });
-    if (record.ptr == nullptr) state_->throw_out_of_memory(size);
-    return record.ptr;
-}
-
-void* MemoryPoolManager::try_allocate(std::size_t size, cudaStream_t stream) {
-    return watched(state_->observer_,
-                   {Call::try_allocate, size, default_alignment_bytes, stream, nullptr, __builtin_return_address(0)},
+template <class State, class Stream>
+inline void* try_allocate_in(State& state, Observer& observer, std::size_t size, const Stream& stream,
+                             const void* site) {
+    static const TraceName name("try_allocate", TraceCategory::allocate);
+    const TraceRange range(name, size);
+    return watched(observer, {Call::try_allocate, size, default_alignment_bytes, handle_of(stream), nullptr, site},
                    [&] {
                        require_bytes(size, "try_allocate");
-                       return state_->allocate(size, default_alignment_bytes, stream, state_->kind_of(size));
+                       return state.allocate(size, default_alignment_bytes, state.stream_of(stream, "try_allocate"),
+                                             state.kind_of(size));
                    })
         .ptr;
 }
 
-void MemoryPoolManager::deallocate(void* ptr, cudaStream_t stream) {
+template <class State, class Stream>
+inline void deallocate_in(State& state, Observer& observer, void* ptr, const Stream& stream) {
+    static const TraceName name("deallocate", TraceCategory::free);
+    const TraceRange range(name);
     if (ptr == nullptr) return;
-    watched(state_->observer_, {.call = Call::deallocate, .stream = stream, .ptr = ptr},
-            [&] { state_->deallocate(ptr, stream, detail::LiveTable::Claim::block); });
+    watched(observer, {.call = Call::deallocate, .stream = handle_of(stream), .ptr = ptr}, [&] {
+        const detail::StreamRef known = state.stream_of(stream, "deallocate");
+        state.deallocate(ptr, known, BlockRecord::State::live);
+        return known.id;
+    });
+}
+
+} // namespace
+
+void* MemoryPoolManager::allocate(std::size_t size, cudaStream_t stream) {
+    return allocate_in(*state_, state_->observer_, size, default_alignment_bytes, stream, __builtin_return_address(0));
+}
+void* MemoryPoolManager::allocate(std::size_t size, const RegisteredStream& stream) {
+    return allocate_in(*state_, state_->observer_, size, default_alignment_bytes, stream, __builtin_return_address(0));
+}
+void* MemoryPoolManager::allocate(std::size_t size, std::size_t alignment, cudaStream_t stream) {
+    return allocate_in(*state_, state_->observer_, size, alignment, stream, __builtin_return_address(0));
+}
+void* MemoryPoolManager::allocate(std::size_t size, std::size_t alignment, const RegisteredStream& stream) {
+    return allocate_in(*state_, state_->observer_, size, alignment, stream, __builtin_return_address(0));
+}
+void* MemoryPoolManager::try_allocate(std::size_t size, cudaStream_t stream) {
+    return try_allocate_in(*state_, state_->observer_, size, stream, __builtin_return_address(0));
+}
+void* MemoryPoolManager::try_allocate(std::size_t size, const RegisteredStream& stream) {
+    return try_allocate_in(*state_, state_->observer_, size, stream, __builtin_return_address(0));
+}
+void MemoryPoolManager::deallocate(void* ptr, cudaStream_t stream) {
+    deallocate_in(*state_, state_->observer_, ptr, stream);
+}
+void MemoryPoolManager::deallocate(void* ptr, const RegisteredStream& stream) {
+    deallocate_in(*state_, state_->observer_, ptr, stream);
 }
 
 void MemoryPoolManager::reset() {
     static const TraceName name("reset", TraceCategory::trim);
-    const ObservedWork work(state_->observer_, name, 0);
+    const TraceRange range(name);
     watched(state_->observer_, {.call = Call::reset}, [&] { state_->reset(); });
 }
 
@@ -111,22 +149,17 @@ void MemoryPoolManager::trim() { trim(0); }
 
 void MemoryPoolManager::trim(std::size_t keep_bytes) {
     static const TraceName name("trim", TraceCategory::trim);
-    const ObservedWork work(state_->observer_, name, keep_bytes);
+    const TraceRange range(name, keep_bytes);
     watched(state_->observer_, {.call = Call::trim, .bytes = keep_bytes}, [&] { state_->trim(keep_bytes); });
 }
 
 void MemoryPoolManager::reserve(std::size_t bytes) {
     static const TraceName name("reserve", TraceCategory::grow);
-    const ObservedWork work(state_->observer_, name, bytes);
-    watched(state_->observer_, {.call = Call::reserve, .bytes = bytes}, [&] {
-        const detail::Turnstile::Passage passage(state_->turnstile_);
-        state_->large_.reserve(bytes);
-    });
+    const TraceRange range(name, bytes);
+    watched(state_->observer_, {.call = Call::reserve, .bytes = bytes}, [&] { state_->reserve(bytes); });
 }
 
-std::size_t MemoryPoolManager::get_allocated_size() const {
-    return state_->allocated_bytes_.load(std::memory_order_relaxed);
-}
+std::size_t MemoryPoolManager::get_allocated_size() const { return state_->allocated_bytes(); }
 std::size_t MemoryPoolManager::get_pool_size() const { return state_->large_.figures().capacity_bytes; }
 
 void MemoryPoolManager::print_stats(std::FILE* to) const { std::fputs(to_text(statistics()).c_str(), to); }
@@ -141,30 +174,32 @@ std::vector<PoolBlock> MemoryPoolManager::snapshot() const { return state_->snap
 const PoolOptions& MemoryPoolManager::options() const noexcept { return state_->options; }
 Backend& MemoryPoolManager::backend() const noexcept { return state_->backend; }
 
-std::size_t MemoryPoolManager::usable_size(const void* ptr) const {
-    const detail::Turnstile::Passage passage(state_->turnstile_);
-    const auto record = state_->live_.find(ptr);
-    if (!record) throw usage_error("usable_size of no live block: " + state_->live_.explain(ptr));
-    return record->usable_bytes;
-}
+std::size_t MemoryPoolManager::usable_size(const void* ptr) const { return state_->usable_size(ptr); }
 
 void* MemoryPoolManager::allocate_device_arena(std::size_t bytes, cudaStream_t stream) {
+    static const TraceName name("allocate_device_arena", TraceCategory::allocate);
+    const TraceRange range(name, bytes);
     const detail::CallDetails details{Call::allocate_device_arena, bytes, device_arena_unit_bytes, stream, nullptr,
                                       __builtin_return_address(0)};
     const auto record = watched(state_->observer_, details, [&] {
         require_bytes(bytes, "allocate_device_arena");
         const std::size_t rounded_bytes = detail::round_up(bytes, device_arena_unit_bytes);
-        return state_->allocate(rounded_bytes < bytes ? bytes : rounded_bytes, device_arena_unit_bytes, stream,
-                                PoolKind::device);
+        return state_->allocate(rounded_bytes < bytes ? bytes : rounded_bytes, device_arena_unit_bytes,
+                                state_->stream_of(stream, "allocate_device_arena"), PoolKind::device);
     });
     if (record.ptr == nullptr) state_->throw_out_of_memory(bytes);
     return record.ptr;
 }
 
 void MemoryPoolManager::release_device_arena(void* memory, cudaStream_t stream) {
+    static const TraceName name("release_device_arena", TraceCategory::free);
+    const TraceRange range(name);
     if (memory == nullptr) return;
-    watched(state_->observer_, {.call = Call::release_device_arena, .stream = stream, .ptr = memory},
-            [&] { state_->deallocate(memory, stream, detail::LiveTable::Claim::device_arena); });
+    watched(state_->observer_, {.call = Call::release_device_arena, .stream = stream, .ptr = memory}, [&] {
+        const detail::StreamRef known = state_->stream_of(stream, "release_device_arena");
+        state_->deallocate(memory, known, BlockRecord::State::device_arena);
+        return known.id;
+    });
 }
 
 } // namespace cuda_zstd

@@ -18,19 +18,35 @@ constexpr auto relaxed = std::memory_order_relaxed;
 PoolStatistics MemoryPoolManager::State::statistics() const {
     const Turnstile::Passage passage(turnstile_);
     PoolStatistics s;
+    const Tally total = caches_.total();
     for (std::size_t i = 0; i < pool_kinds; ++i) {
-        const Counters& counters = counters_[i];
-        s.pools[i].allocated_bytes = counters.allocated_bytes.load(relaxed);
-        s.pools[i].live_blocks = counters.live_blocks.load(relaxed);
-        s.pools[i].allocations = counters.allocations.load(relaxed);
-        s.pools[i].hits = counters.hits.load(relaxed);
-        s.live_block_bytes += counters.live_block_bytes.load(relaxed);
+        const Tally::OfPool& pool = total.pools[i];
+        s.pools[i].allocated_bytes = static_cast<std::size_t>(pool.allocated_bytes);
+        s.pools[i].live_blocks = static_cast<std::size_t>(pool.allocations - pool.deallocations);
+        s.pools[i].allocations = pool.allocations;
+        s.pools[i].hits = pool.hits;
+        s.live_block_bytes += static_cast<std::size_t>(pool.live_block_bytes);
         s.live_blocks += s.pools[i].live_blocks;
         s.allocations += s.pools[i].allocations;
-        s.deallocations += counters.deallocations.load(relaxed);
+        s.deallocations += pool.deallocations;
     }
-    s.allocated_bytes = allocated_bytes_.load(relaxed);
-    s.peak_allocated_bytes = peak_allocated_bytes_.load(relaxed);
+    s.size_classes = total.classes;
+    s.allocated_bytes = static_cast<std::size_t>(total.live_bytes);
+    s.peak_allocated_bytes = static_cast<std::size_t>(caches_.shared.published.peak.load(relaxed));
+    const auto add_free = [&](const Record& record) {
+        ++s.free_blocks;
+        s.free_bytes += record.usable_bytes;
+        s.largest_free_block_bytes = std::max(s.largest_free_block_bytes, record.usable_bytes);
+    };
+    caches_.for_each([&](ThreadCache& cache) {
+        const std::lock_guard lock(cache.lock());
+        cache.for_each(add_free);
+    });
+    {
+        const std::lock_guard lock(stranded_mutex_);
+        for (const Record* record = stranded_.head; record != nullptr; record = record->next)
+            add_free(*record);
+    }
     const ArenaFigures arenas = large_.figures();
     for (const FreeFigures& free : {arenas.free, medium_.figures(), small_.figures()}) {
         s.free_blocks += free.blocks;
@@ -55,10 +71,14 @@ PoolStatistics MemoryPoolManager::State::statistics() const {
 
 std::vector<PoolBlock> MemoryPoolManager::State::snapshot() const {
     // Alone, so that no block is seen both live and free.
-    const Turnstile::Alone alone(turnstile_);
+    const Alone alone(*this);
+    const TickScale now;
     std::vector<PoolBlock> blocks;
-    for (const LiveRecord& record : live_.all())
-        blocks.push_back({record.ptr, record.requested_bytes, false, record.timestamp});
+    live_.for_each([&](const Record& record) {
+        const bool is_free = record.state() == Record::State::cached;
+        blocks.push_back({record.ptr(), is_free ? record.usable_bytes : record.requested_bytes, is_free,
+                          begin_.ns_at(record.ticks, now)});
+    });
     const auto add_free = [&](const Block& block) {
         blocks.push_back({block.ptr, block.bytes, true, block.timestamp});
     };
@@ -72,18 +92,19 @@ std::vector<PoolBlock> MemoryPoolManager::State::snapshot() const {
 }
 
 std::string MemoryPoolManager::State::live_blocks_text() const {
-    const std::vector<LiveRecord> records = live_.all();
-    const std::uint64_t now = now_ns();
+    const Alone alone(*this);
+    const std::vector<const Record*> records = live_.live();
+    const TickScale now;
     std::string text = "Allocated blocks: " + std::to_string(records.size()) + "\n";
     char line[192];
-    for (const LiveRecord& record : records) {
-        const double age_s = now > record.timestamp ? static_cast<double>(now - record.timestamp) / 1e9 : 0.0;
+    for (const Record* record : records) {
+        const double age_s = static_cast<double>(now.ns() - begin_.ns_at(record->ticks, now)) / 1e9;
         std::snprintf(line, sizeof line, "  %p  %12zu bytes  %-6s  stream %llu  allocation %llu  age %.3f s\n",
-                      static_cast<void*>(record.ptr), record.requested_bytes, to_string(record.kind),
-                      static_cast<unsigned long long>(record.stream_id),
-                      static_cast<unsigned long long>(record.sequence), age_s);
+                      static_cast<void*>(record->ptr()), record->requested_bytes, to_string(record->kind),
+                      static_cast<unsigned long long>(record->stream_id),
+                      static_cast<unsigned long long>(record->sequence), age_s);
         text += line;
-        text += observer_.site_of(record.ptr);
+        text += observer_.site_of(record->ptr());
     }
     return text;
 }
@@ -109,6 +130,49 @@ void MemoryPoolManager::State::throw_out_of_memory(std::size_t bytes) const {
     if (const std::string failure = large_.last_failure(); !failure.empty())
         text += "; the source's last failure: " + failure;
     throw out_of_memory(text);
+}
+
+std::size_t MemoryPoolManager::State::usable_size(const void* ptr) const {
+    {
+        const Turnstile::Passage passage(turnstile_);
+        const Record* record = live_.find(ptr);
+        if (record != nullptr &&
+            (record->state() == Record::State::live || record->state() == Record::State::device_arena))
+            return record->usable_bytes;
+    }
+    const Alone alone(*this);
+    throw usage_error("usable_size of no live block: " + live_.explain(ptr));
+}
+
+std::string MemoryPoolManager::State::check() const {
+    const Alone alone(*this);
+    for (std::string found : {small_.check(), medium_.check(), large_.check()})
+        if (!found.empty()) return found;
+    std::size_t at_hand = 0;
+    std::string found;
+    const auto look = [&](const Record& record) {
+        ++at_hand;
+        if (record.state() != Record::State::cached) found = "a block at hand is not free";
+        if (live_.find(record.ptr()) != &record) found = "a block at hand is not in the table";
+    };
+    alone.caches.for_each([&](ThreadCache& cache) {
+        std::size_t bytes = 0;
+        cache.for_each([&](const Record& record) {
+            look(record);
+            bytes += record.usable_bytes;
+        });
+        if (bytes != cache.cached_bytes()) found = "a thread's count of bytes at hand is wrong";
+    });
+    for (const Record* record = stranded_.head; record != nullptr; record = record->next)
+        look(*record);
+    live_.for_each([&](const Record& record) {
+        if (record.state() == Record::State::cached)
+            --at_hand;
+        else if (record.state() == Record::State::claimed)
+            found = "a block is in nobody's hands";
+    });
+    if (at_hand != 0) found = "a free block in the table is at nobody's hand";
+    return found;
 }
 
 } // namespace cuda_zstd

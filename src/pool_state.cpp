@@ -36,6 +36,14 @@ std::shared_ptr<ArenaSource> source_for(const PoolOptions& options, BackendKind 
 }
 
 constexpr auto relaxed = std::memory_order_relaxed;
+/// What streams that may be gone can hold back before all streams are waited for; a quarter of the capacity, if more.
+constexpr std::size_t most_open_bytes = std::size_t{256} << 20;
+
+[[noreturn]] void refuse_capture(const char* call) {
+    throw usage_error(std::string(call) + " on a stream that is being captured into a graph: the pool orders blocks by "
+                                          "the work that runs, and a graph runs later and again; allocate before the "
+                                          "capture begins and free after the graph's last launch");
+}
 
 } // namespace
 
@@ -50,13 +58,18 @@ struct MemoryPoolManager::State::Piece {
     explicit operator bool() const noexcept { return ptr != nullptr; }
 };
 
+/// A thread keeps little of a small pool, and not much of any.
+std::size_t most_cached_bytes(std::size_t most_bytes) { return std::min(most_bytes / 32, std::size_t{64} << 20); }
+
 MemoryPoolManager::State::State(const PoolOptions& checked)
     : options(checked), backend(checked.backend ? Backend::get(*checked.backend) : Backend::get()),
       observer_(checked, backend, [this] { return figures(); }), order_(backend),
       large_(checked, order_, observer_.source(source_for(checked, backend.kind()))),
-      medium_(checked.strategy, order_, large_), small_(checked.small_limit_bytes, order_, medium_) {}
+      medium_(checked.strategy, order_, large_), small_(checked.small_limit_bytes, order_, medium_),
+      caches_(most_cached_bytes(large_.most_bytes()), [this](ThreadCache& cache) { leave(cache); }) {}
 
 MemoryPoolManager::State::~State() {
+    caches_.disconnect();
     try {
         // What tasks have thrown is for their own stream's next synchronize, not for a pool that ends beside them.
         backend.wait_idle();
@@ -72,23 +85,27 @@ MemoryPoolManager::State::~State() {
 }
 
 void MemoryPoolManager::State::report_leaks(const char* when) const {
-    if (const std::size_t bytes = allocated_bytes_.load(relaxed); bytes != 0 && options.diagnostics != nullptr)
+    if (const std::size_t bytes = allocated_bytes(); bytes != 0 && options.diagnostics != nullptr)
         std::fprintf(options.diagnostics, "cuda_zstd: %zu bytes still allocated %s\n%s", bytes, when,
                      live_blocks_text().c_str());
 }
 
-PoolKind MemoryPoolManager::State::kind_of(std::size_t bytes) const noexcept {
-    if (bytes < options.small_limit_bytes) return PoolKind::small;
-    return bytes <= options.medium_limit_bytes ? PoolKind::medium : PoolKind::large;
+StreamRef MemoryPoolManager::State::stream_of(cudaStream_t stream, const char* call) const {
+    if (backend.is_capturing(stream)) refuse_capture(call);
+    return {stream, backend.stream_id(stream)};
 }
 
-StreamRef MemoryPoolManager::State::checked_stream(cudaStream_t stream, const char* call) const {
-    if (backend.is_capturing(stream))
-        throw usage_error(std::string(call) +
-                          " on a stream that is being captured into a graph: the pool orders blocks by "
-                          "the work that runs, and a graph runs later and again; allocate before the "
-                          "capture begins and free after the graph's last launch");
-    return {stream, backend.stream_id(stream)};
+void MemoryPoolManager::State::refuse(const RegisteredStream& stream, const char* call) const {
+    if (stream.pool().state_.get() != this)
+        throw usage_error(std::string(call) + " on a stream that is registered with another pool");
+    refuse_capture(call);
+}
+
+void MemoryPoolManager::State::verify(const RegisteredStream& stream, const char* call) const {
+    if (backend.stream_id(stream.handle()) != stream.id())
+        throw usage_error(std::string(call) + " on a registered stream that was destroyed");
+    if (backend.is_capturing(stream.handle()))
+        throw usage_error(std::string(call) + " on a registered stream whose capture was not announced");
 }
 
 MemoryPoolManager::State::Piece MemoryPoolManager::State::take(std::size_t bytes, std::size_t alignment,
@@ -106,16 +123,26 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take(std::size_t bytes
     return {taken.block->ptr, taken.block->bytes, nullptr, taken.block, std::move(taken.dependencies), taken.origin};
 }
 
-/// Cached memory first; then growth and waiting in the policy's order; then, when all memory is in use, what pending
-/// frees and the smaller pools hold back.
+/// Cached memory first; then what threads keep at hand; then growth and waiting in the policy's order; then, when all
+/// memory is in use, what pending frees and the smaller pools hold back.
 MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(std::size_t bytes, std::size_t alignment,
                                                                               const StreamRef& stream, PoolKind kind) {
     Piece piece = take(bytes, alignment, stream, kind, Effort::cached);
     if (piece) return piece;
     static const TraceName name("allocate, miss", TraceCategory::allocate);
     const ObservedWork miss(observer_, name, bytes, stream.id);
+    if (bytes_at_hand() >= bytes) {
+        collect_for(stream);
+        piece = take(bytes, alignment, stream, kind, Effort::cached);
+        if (piece) return piece;
+    }
     // What medium frees have left to the next miss may be all that is missing.
     if (medium_.give_back_surplus()) {
+        piece = take(bytes, alignment, stream, kind, Effort::cached);
+        if (piece) return piece;
+    }
+    if (order_.open_bytes() > std::max({bytes, most_open_bytes, large_.figures().capacity_bytes / 4})) {
+        order_.close_all();
         piece = take(bytes, alignment, stream, kind, Effort::cached);
         if (piece) return piece;
     }
@@ -135,7 +162,10 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(st
 /// Brings everything that is free back to the arenas, with no work left in it.
 void MemoryPoolManager::State::drain() {
     host_waits_.fetch_add(1, relaxed);
+    collect();
     order_.close_all();
+    order_.wait_on_host(stranded_pending());
+    collect_stranded();
     small_.wait_on_host();
     small_.flush();
     medium_.wait_on_host();
@@ -143,25 +173,33 @@ void MemoryPoolManager::State::drain() {
     large_.wait_on_host();
 }
 
-LiveRecord MemoryPoolManager::State::allocate(std::size_t bytes, std::size_t alignment, cudaStream_t stream,
-                                              PoolKind kind) {
+MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate(std::size_t bytes, std::size_t alignment,
+                                                                     const StreamRef& stream, PoolKind kind) {
+    ThreadCache* cache = caches_.mine();
+    if (cache != nullptr && alignment <= granule_bytes && kind != PoolKind::device) {
+        const std::lock_guard lock(cache->lock());
+        if (const Record* record = cache->allocate(kind, bytes, stream.id)) return {record->ptr(), record->sequence};
+    }
+    return allocate_from_pools(bytes, alignment, stream, kind, cache != nullptr ? *cache : caches_.nobodys());
+}
+
+MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(std::size_t bytes,
+                                                                                std::size_t alignment,
+                                                                                const StreamRef& stream, PoolKind kind,
+                                                                                ThreadCache& counting) {
     const Turnstile::Passage passage(turnstile_);
-    const StreamRef ref = checked_stream(stream, "allocate");
     Piece piece;
-    if (bytes <= large_.most_bytes()) piece = take_with_all_means(bytes, alignment, ref, kind);
+    if (bytes <= large_.most_bytes()) piece = take_with_all_means(bytes, alignment, stream, kind);
     if (!piece) {
         failed_.fetch_add(1, relaxed);
-        observer_.out_of_memory(bytes, ref.id);
+        observer_.out_of_memory(bytes, stream.id);
         return {};
     }
     if (piece.origin != Origin::own) Observer::found_in(piece.origin);
-    LiveRecord record{piece.ptr, bytes,    piece.bytes, piece.slab,   piece.block, ref.id,
-                      0,         now_ns(), kind,        {}};
+    Record* record = nullptr;
     try {
-        order_.wait_on_device(ref, piece.dependencies);
-        record.sequence = sequence_.fetch_add(1, relaxed) + 1;
-        record.since_allocation = piece.dependencies;
-        live_.insert(record);
+        order_.wait_on_device(stream, piece.dependencies);
+        record = &live_.insert(piece.ptr);
     } catch (...) {
         if (piece.slab != nullptr)
             small_.give(piece.ptr, *piece.slab, piece.dependencies);
@@ -169,79 +207,119 @@ LiveRecord MemoryPoolManager::State::allocate(std::size_t bytes, std::size_t ali
             pool_of(*piece.block).give(*piece.block, std::move(piece.dependencies));
         throw;
     }
+    record->slab = piece.slab;
+    record->block = piece.block;
+    record->requested_bytes = bytes;
+    record->usable_bytes = piece.bytes;
+    record->stream_id = stream.id;
+    record->ticks = ticks_now();
+    record->kind = kind;
+    record->returning = piece.dependencies.sole_stream() == stream.id;
+    record->unticketed = false;
+    record->since_allocation = std::move(piece.dependencies);
     if (kind == PoolKind::device) device_pools_.fetch_add(1, relaxed);
-    count_allocation(kind, bytes, piece.origin);
-    counters_[static_cast<std::size_t>(kind)].live_block_bytes.fetch_add(piece.bytes, relaxed);
-    return record;
+    const std::lock_guard lock(counting.lock());
+    record->sequence = counting.next_sequence();
+    counting.tally.allocated(kind, bytes, piece.bytes,
+                             piece.origin == Origin::own ? Tally::Found::hit : Tally::Found::miss,
+                             caches_.shared.published);
+    const Granted granted{piece.ptr, record->sequence};
+    record->become(kind == PoolKind::device ? Record::State::device_arena : Record::State::live);
+    return granted;
 }
 
-void MemoryPoolManager::State::count_allocation(PoolKind kind, std::size_t bytes, Origin origin) {
-    Counters& counters = counters_[static_cast<std::size_t>(kind)];
-    counters.allocated_bytes.fetch_add(bytes, relaxed);
-    counters.live_blocks.fetch_add(1, relaxed);
-    counters.allocations.fetch_add(1, relaxed);
-    if (origin == Origin::own) counters.hits.fetch_add(1, relaxed);
-    const std::size_t now_bytes = allocated_bytes_.fetch_add(bytes, relaxed) + bytes;
-    std::size_t peak_bytes = peak_allocated_bytes_.load(relaxed);
-    while (peak_bytes < now_bytes && !peak_allocated_bytes_.compare_exchange_weak(peak_bytes, now_bytes, relaxed)) {
-    }
+void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Record::State what) {
+    ThreadCache* cache = caches_.mine();
+    if (cache != nullptr && what == Record::State::live)
+        if (Record* record = live_.find(ptr)) {
+            const std::lock_guard lock(cache->lock());
+            if (cache->deallocate(*record, ptr, stream.id)) return;
+        }
+    if (deallocate_to_pools(ptr, stream, what, cache)) return;
+    const Alone alone(*this);
+    throw usage_error("cannot free: " + live_.explain(ptr));
 }
 
-void MemoryPoolManager::State::deallocate(void* ptr, cudaStream_t stream, LiveTable::Claim what) {
+bool MemoryPoolManager::State::deallocate_to_pools(void* ptr, const StreamRef& stream, Record::State what,
+                                                   ThreadCache* cache) {
     const Turnstile::Passage passage(turnstile_);
-    const StreamRef ref = checked_stream(stream, "deallocate");
-    const auto record = live_.claim(ptr, what);
-    if (!record) throw usage_error("cannot free: " + live_.explain(ptr));
-    Dependencies dependencies;
+    Record* record = live_.find(ptr);
+    if (record == nullptr || !record->claim(ptr, what)) return false;
     try {
-        // Before the block is published: who finds it must find what it waits for.
-        dependencies = record->slab != nullptr
-                           ? Dependencies(order_.freed_on_as_one(ref, record->usable_bytes, record->stream_id,
-                                                                 record->since_allocation))
-                           : order_.freed_on(ref, record->usable_bytes, record->stream_id, record->since_allocation);
-        live_.remember(*record, ref.id);
+        if (cache == nullptr || !keep(*record, stream, *cache))
+            give(*record, stream, cache != nullptr ? *cache : caches_.nobodys());
     } catch (...) {
-        live_.insert(*record);
+        record->become(what);
         throw;
     }
-    Counters& counters = counters_[static_cast<std::size_t>(record->kind)];
-    counters.allocated_bytes.fetch_sub(record->requested_bytes, relaxed);
-    counters.live_block_bytes.fetch_sub(record->usable_bytes, relaxed);
-    counters.live_blocks.fetch_sub(1, relaxed);
-    counters.deallocations.fetch_add(1, relaxed);
-    allocated_bytes_.fetch_sub(record->requested_bytes, relaxed);
-    if (record->kind == PoolKind::device) device_pools_.fetch_sub(1, relaxed);
-    if (record->slab != nullptr)
-        small_.give(record->ptr, *record->slab, dependencies);
+    return true;
+}
+
+/// Frees a claimed block into its pool.
+void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, ThreadCache& counting) {
+    Dependencies since = record.since_allocation;
+    // The stream's work before the allocation is named by no ticket.
+    if (record.unticketed && record.stream_id != stream.id)
+        since.add(late_ticket(record.stream_id, record.usable_bytes));
+    bool has_open = false;
+    since.for_each([&](const TicketRef& ticket) { has_open |= ticket->state.load(relaxed) == Ticket::State::open; });
+    // A slot has one ticket, so that the stream must wait for the others; but for an open one it cannot.
+    const bool strands = record.slab != nullptr && record.stream_id != stream.id && has_open;
+    // Before the block is published: who finds it must find what it waits for.
+    Dependencies dependencies =
+        record.slab != nullptr && !strands
+            ? Dependencies(order_.freed_on_as_one(stream, record.usable_bytes, record.stream_id, std::move(since)))
+            : order_.freed_on(stream, record.usable_bytes, record.stream_id, std::move(since));
+    {
+        const std::lock_guard lock(counting.lock());
+        counting.tally.freed(record.kind, record.requested_bytes, record.usable_bytes, caches_.shared.published);
+    }
+    if (record.kind == PoolKind::device) device_pools_.fetch_sub(1, relaxed);
+    record.freeing_stream_id = stream.id;
+    if (strands) {
+        record.since_allocation = std::move(dependencies);
+        record.ticks = ticks_now();
+        record.become(Record::State::cached);
+        Chain one;
+        one.push(record);
+        return strand(one);
+    }
+    std::byte* ptr = record.ptr();
+    Slab* slab = record.slab;
+    Block* block = record.block;
+    live_.retire(record);
+    if (slab != nullptr)
+        small_.give(ptr, *slab, dependencies);
     else
-        pool_of(*record->block).give(*record->block, std::move(dependencies));
+        pool_of(*block).give(*block, std::move(dependencies));
 }
 
 void MemoryPoolManager::State::reset() {
-    const Turnstile::Alone alone(turnstile_);
+    const Alone alone(*this);
     if (const std::size_t pools = device_pools_.load(relaxed); pools != 0)
         throw usage_error("reset() while " + std::to_string(pools) +
                           (pools == 1 ? " device pool lives" : " device pools live") +
                           " in the arenas: destroy first what uses them");
     backend.wait_idle();
-    const std::size_t bytes = allocated_bytes_.load(relaxed);
+    std::int64_t bytes = 0;
+    alone.caches.for_each([&](ThreadCache& cache) {
+        const std::lock_guard lock(cache.lock());
+        bytes += cache.tally.live_bytes;
+        cache.forget_blocks();
+        cache.tally.forget_live(caches_.shared.published);
+    });
+    stranded_ = {};
     const std::size_t blocks = live_.invalidate_all();
     observer_.was_reset();
     small_.clear();
     medium_.clear();
     large_.reset();
-    for (Counters& counters : counters_) {
-        counters.allocated_bytes.store(0, relaxed);
-        counters.live_block_bytes.store(0, relaxed);
-        counters.live_blocks.store(0, relaxed);
-    }
-    allocated_bytes_.store(0, relaxed);
     resets_.fetch_add(1, relaxed);
     reset_invalidated_.store(blocks, relaxed);
     total_invalidated_.fetch_add(blocks, relaxed);
     if (blocks != 0 && options.diagnostics != nullptr)
-        std::fprintf(options.diagnostics, "cuda_zstd: reset() invalidates %zu live blocks (%zu bytes)\n", blocks,
-                     bytes);
+        std::fprintf(options.diagnostics, "cuda_zstd: reset() invalidates %zu live blocks (%lld bytes)\n", blocks,
+                     static_cast<long long>(bytes));
 }
 
 void MemoryPoolManager::State::trim(std::size_t keep_bytes) {
@@ -250,15 +328,14 @@ void MemoryPoolManager::State::trim(std::size_t keep_bytes) {
     large_.trim(keep_bytes);
 }
 
-TraceFigures MemoryPoolManager::State::figures() const {
-    const ArenaFigures arenas = large_.figures();
-    return {allocated_bytes_.load(relaxed), arenas.capacity_bytes, arenas.free.bytes, arenas.free.largest_bytes};
+void MemoryPoolManager::State::reserve(std::size_t bytes) {
+    const Turnstile::Passage passage(turnstile_);
+    large_.reserve(bytes);
 }
 
-std::string MemoryPoolManager::State::check() const {
-    for (std::string found : {small_.check(), medium_.check(), large_.check()})
-        if (!found.empty()) return found;
-    return {};
+TraceFigures MemoryPoolManager::State::figures() const {
+    const ArenaFigures arenas = large_.figures();
+    return {allocated_bytes(), arenas.capacity_bytes, arenas.free.bytes, arenas.free.largest_bytes};
 }
 
 } // namespace cuda_zstd

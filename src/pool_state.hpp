@@ -1,22 +1,29 @@
 // SPDX-License-Identifier: MIT
 // What a MemoryPoolManager is made of.
-// Invariant: a block is in the live table exactly while no pool has it.
+//
+// Invariant: a block is in the live table exactly while no pool has it: it is a caller's, in a magazine, stranded, or
+// in the hands of a thread behind the turnstile. A call that a magazine can serve is done under the lock of the
+// thread's cache; any other passes the turnstile. Who is alone has the turnstile and all caches closed.
 #pragma once
 
 #include "cuda_zstd/host/arena.hpp"
 #include "cuda_zstd/host/live_table.hpp"
 #include "cuda_zstd/host/options.hpp"
+#include "cuda_zstd/host/registered_stream.hpp"
 #include "cuda_zstd/host/small_pool.hpp"
 #include "cuda_zstd/host/span_pool.hpp"
 #include "cuda_zstd/host/statistics.hpp"
 #include "cuda_zstd/host/stream_order.hpp"
 #include "cuda_zstd_memory_pool.h"
+#include "thread_caches.hpp"
 #include "trace_observer.hpp"
 #include "turnstile.hpp"
 
 #include <array>
 #include <atomic>
+#include <mutex>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace cuda_zstd {
@@ -25,12 +32,30 @@ struct MemoryPoolManager::State {
     explicit State(const PoolOptions& checked);
     ~State();
 
-    /// The block's record; `ptr` is null where there is no memory. Throws `usage_error`, `cuda_error`.
-    detail::LiveRecord allocate(std::size_t bytes, std::size_t alignment, cudaStream_t stream, PoolKind kind);
-    PoolKind kind_of(std::size_t bytes) const noexcept;
-    void deallocate(void* ptr, cudaStream_t stream, detail::LiveTable::Claim what);
+    using Granted = detail::Granted;
+    /// The stream as the pool's parts know it. Throws `usage_error` when it is being captured, naming `call`.
+    detail::StreamRef stream_of(cudaStream_t stream, const char* call) const;
+    detail::StreamRef stream_of(const RegisteredStream& stream, const char* call) const {
+        if (stream.pool().state_.get() != this || stream.is_capturing()) refuse(stream, call);
+#ifndef NDEBUG
+        verify(stream, call);
+#endif
+        return {stream.handle(), stream.id()};
+    }
+
+    /// Throws `usage_error`, `cuda_error`.
+    Granted allocate(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind);
+    PoolKind kind_of(std::size_t bytes) const noexcept {
+        if (bytes < options.small_limit_bytes) return PoolKind::small;
+        return bytes <= options.medium_limit_bytes ? PoolKind::medium : PoolKind::large;
+    }
+    /// `what` is the state that the block must have: live, or device_arena.
+    void deallocate(void* ptr, const detail::StreamRef& stream, detail::BlockRecord::State what);
     void reset();
     void trim(std::size_t keep_bytes);
+    void reserve(std::size_t bytes);
+    std::size_t usable_size(const void* ptr) const;
+    std::size_t allocated_bytes() const { return static_cast<std::size_t>(caches_.live_bytes()); }
     PoolStatistics statistics() const;
     std::vector<PoolBlock> snapshot() const;
     std::string live_blocks_text() const;
@@ -41,29 +66,51 @@ struct MemoryPoolManager::State {
     /// Empty when all parts are sound. No other thread may be inside.
     std::string check() const;
 
+    void add(const RegisteredStream& stream);
+    void remove(const RegisteredStream& stream) noexcept;
+
     PoolOptions options;
     Backend& backend;
 
 private:
+    using Record = detail::BlockRecord;
     struct Piece;
+    struct Alone {
+        explicit Alone(const State& state) : turnstile(state.turnstile_), caches(state.caches_) {}
+        detail::Turnstile::Alone turnstile;
+        detail::ThreadCaches::Closed caches;
+    };
+
+    [[noreturn]] void refuse(const RegisteredStream& stream, const char* call) const;
+    void verify(const RegisteredStream& stream, const char* call) const;
+
+    // The way to the pools, behind the turnstile.
+    Granted allocate_from_pools(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream,
+                                PoolKind kind, detail::ThreadCache& counting);
+    bool deallocate_to_pools(void* ptr, const detail::StreamRef& stream, Record::State what,
+                             detail::ThreadCache* cache);
     Piece take(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind,
                detail::Effort effort);
     Piece take_with_all_means(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind);
+    void give(Record& record, const detail::StreamRef& stream, detail::ThreadCache& counting);
     void drain();
     /// For the counters: needs no passage.
     TraceFigures figures() const;
-    void count_allocation(PoolKind kind, std::size_t bytes, detail::Origin origin);
-    detail::StreamRef checked_stream(cudaStream_t stream, const char* call) const;
 
-    /// The figures of one pool, as they are counted.
-    struct alignas(64) Counters {
-        std::atomic<std::size_t> allocated_bytes{0};
-        std::atomic<std::size_t> live_block_bytes{0};
-        std::atomic<std::size_t> live_blocks{0};
-        std::atomic<std::uint64_t> allocations{0};
-        std::atomic<std::uint64_t> deallocations{0};
-        std::atomic<std::uint64_t> hits{0};
-    };
+    // Between the magazines and the pools, behind the turnstile; pool_magazines.cpp.
+    bool keep(Record& record, const detail::StreamRef& stream, detail::ThreadCache& cache);
+    void collect();
+    void collect(detail::ThreadCache& cache);
+    void collect(detail::ThreadCache& cache, std::uint64_t stream_id);
+    void collect_for(const detail::StreamRef& stream);
+    void leave(detail::ThreadCache& cache) noexcept;
+    detail::TicketRef late_ticket(std::uint64_t stream_id, std::size_t bytes);
+    void give_all(detail::Chain& chain, const detail::TicketRef& ticket);
+    void give_late(detail::ThreadCache& from, detail::ThreadCache::Leaving leaving);
+    void strand(detail::Chain chain) noexcept;
+    void collect_stranded();
+    detail::Dependencies stranded_pending() const;
+    std::size_t bytes_at_hand() const;
 
     mutable detail::Turnstile turnstile_;
     detail::Observer observer_;
@@ -72,10 +119,18 @@ private:
     detail::SpanPool medium_;
     detail::SmallPool small_;
     detail::LiveTable live_;
-    std::array<Counters, pool_kinds> counters_;
-    alignas(64) std::atomic<std::size_t> allocated_bytes_{0};
-    std::atomic<std::size_t> peak_allocated_bytes_{0};
-    std::atomic<std::uint64_t> sequence_{0};
+    mutable detail::ThreadCaches caches_;
+    /// Free blocks that no pool can take yet: collect() tries again. A slot that waits for two streams, one of them
+    /// with an open ticket; or what left a magazine when no ticket could be had.
+    mutable std::mutex stranded_mutex_;
+    detail::Chain stranded_;
+    struct Registered {
+        cudaStream_t handle = nullptr;
+        unsigned times = 0;
+    };
+    std::mutex registered_mutex_;
+    std::unordered_map<std::uint64_t, Registered> registered_;
+    const detail::TickScale begin_;
     std::atomic<std::uint64_t> failed_{0};
     std::atomic<std::uint64_t> host_waits_{0};
     std::atomic<std::uint64_t> resets_{0};
@@ -84,12 +139,15 @@ private:
     std::atomic<std::size_t> device_pools_{0};
 
     friend class MemoryPoolManager;
+    friend struct PoolInspector;
 };
 
 /// For tests: looks into a pool.
 struct PoolInspector {
     /// Empty when all parts of the pool are sound. No other thread may use it.
     static std::string check(const MemoryPoolManager& pool) { return pool.state_->check(); }
+    /// Bytes that threads keep at hand.
+    static std::size_t cached_bytes(const MemoryPoolManager& pool) { return pool.state_->caches_.cached_bytes(); }
 };
 
 } // namespace cuda_zstd

@@ -26,14 +26,6 @@ std::size_t class_bytes(unsigned index) noexcept {
 
 } // namespace
 
-unsigned SmallPool::class_of(std::size_t bytes) noexcept {
-    const std::size_t granules = (std::max<std::size_t>(bytes, 1) - 1) / granule_bytes;
-    if (granules < linear_classes) return static_cast<unsigned>(granules);
-    const unsigned doubling = static_cast<unsigned>(std::bit_width(granules)) - 3;
-    return linear_classes + doubling * classes_per_doubling + static_cast<unsigned>(granules >> doubling) -
-           classes_per_doubling;
-}
-
 std::size_t SmallPool::slot_bytes(std::size_t bytes) noexcept { return class_bytes(class_of(bytes)); }
 
 SmallPool::SmallPool(std::size_t limit_bytes, StreamOrder& order, BlockPool& parent) : order_(order), parent_(parent) {
@@ -43,6 +35,8 @@ SmallPool::SmallPool(std::size_t limit_bytes, StreamOrder& order, BlockPool& par
             shard.back()->slot_bytes = class_bytes(index);
         }
 }
+
+std::size_t SmallPool::size_of_class(unsigned index) noexcept { return class_bytes(index); }
 
 TakenSlot SmallPool::take(std::size_t bytes, const StreamRef& stream, Effort effort) {
     const unsigned index = class_of(bytes);

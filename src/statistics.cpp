@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "cuda_zstd/host/statistics.hpp"
 
+#include "cuda_zstd/host/small_pool.hpp"
+
 #include <cstdio>
 #include <limits>
 
@@ -31,6 +33,10 @@ const char* to_string(PoolKind kind) noexcept {
         return "device";
     }
     return "unknown";
+}
+
+std::size_t request_class_bytes(std::size_t index) noexcept {
+    return detail::SmallPool::size_of_class(static_cast<unsigned>(index));
 }
 
 std::string to_text(const PoolStatistics& s) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "cuda_zstd/host/stream_order.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -15,6 +16,10 @@ constexpr std::size_t deferred_bytes = std::size_t{64} << 20;
 /// Open tickets of all streams together. A stream that ends leaves its own open, and what it covers cannot be used
 /// before the next close_all(): so their number is bounded, and the bytes of each shrink with it.
 constexpr unsigned most_open_tickets = 64;
+/// Frees by which a stream shows that it goes on, when others hold all the places.
+constexpr unsigned frees_for_a_place = 32;
+/// Streams that a shelf remembers though they defer nothing.
+constexpr std::size_t idle_entries = 256;
 /// Frees that are recorded at once after another stream had to wait for open tickets.
 constexpr unsigned eager_frees = 1024;
 /// Of a ticket that is not recorded: no other begins after it has ended.
@@ -22,46 +27,9 @@ constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
 
 } // namespace
 
-void intrusive_ptr_add_ref(Ticket* ticket) noexcept { ticket->references.fetch_add(1, std::memory_order_relaxed); }
-
-void intrusive_ptr_release(Ticket* ticket) noexcept {
-    if (ticket->references.fetch_sub(1, std::memory_order_acq_rel) == 1) ticket->home->recycle(ticket);
-}
-
-void Dependencies::clear() noexcept {
-    first_.reset();
-    more_.clear();
-}
-
-void Dependencies::add(const TicketRef& ticket) {
-    bool covered = false;
-    for_each([&](const TicketRef& present) {
-        covered |= present == ticket ||
-                   (present->stream_id == ticket->stream_id && present->began > ticket->ended.load(relaxed));
-    });
-    if (covered) return;
-    remove_if([&](const TicketRef& present) {
-        return present->stream_id == ticket->stream_id && present->ended.load(relaxed) < ticket->began;
-    });
-    if (first_ == nullptr)
-        first_ = ticket;
-    else
-        more_.push_back(ticket);
-}
-
-void Dependencies::add(const Dependencies& others) {
-    others.for_each([this](const TicketRef& ticket) { add(ticket); });
-}
-
-std::optional<std::uint64_t> Dependencies::sole_stream() const noexcept {
-    if (first_ == nullptr) return std::nullopt;
-    for (const TicketRef& ticket : more_)
-        if (ticket->stream_id != first_->stream_id) return std::nullopt;
-    return first_->stream_id;
-}
-
 StreamOrder::~StreamOrder() {
     closing_.clear();
+    abandoned_.clear();
     for (Shelf& shelf : shelves_) {
         // Releasing a ticket puts it on a shelf, so not under the shelf's mutex.
         std::unordered_map<std::uint64_t, Deferring>().swap(shelf.deferring);
@@ -79,8 +47,6 @@ TicketRef StreamOrder::make(Shelf& from, std::uint64_t stream_id) {
     if (from.spare.empty()) {
         auto fresh = std::make_unique<Ticket>();
         fresh->home = this;
-        fresh->event = backend_.create_untimed_event();
-        events_.fetch_add(1, relaxed);
         ticket = fresh.release();
     } else {
         ticket = from.spare.back();
@@ -96,6 +62,10 @@ TicketRef StreamOrder::make(Shelf& from, std::uint64_t stream_id) {
 
 /// With the shelf's mutex held, so that one thread records.
 void StreamOrder::record_now(Ticket& ticket, const StreamRef& stream) {
+    if (ticket.event.handle == nullptr) {
+        ticket.event = backend_.create_untimed_event();
+        events_.fetch_add(1, relaxed);
+    }
     backend_.record(ticket.event, stream.handle);
     ticket.ended.store(clock_.fetch_add(1, std::memory_order_acq_rel), relaxed);
     ticket.state.store(Ticket::State::recorded, std::memory_order_release);
@@ -110,35 +80,109 @@ TicketRef StreamOrder::record(const StreamRef& stream) {
     ticket = found != own.deferring.end() && found->second.open != nullptr ? found->second.open : make(own, stream.id);
     record_now(*ticket, stream);
     if (found != own.deferring.end()) {
-        if (found->second.open != nullptr) open_tickets_.fetch_sub(1, relaxed);
         // Its other references keep the ticket, so this releases nothing.
-        found->second.open = nullptr;
-        if (found->second.eager_frees == 0 || --found->second.eager_frees == 0) own.deferring.erase(found);
+        if (found->second.open != nullptr) (void)closed(found->second);
+        if (found->second.eager_frees != 0) --found->second.eager_frees;
+        if (found->second.eager_frees == 0 && found->second.refused == 0) own.deferring.erase(found);
     }
     return ticket;
 }
 
+/// The stream's open ticket, for `bytes` more. With the shelf's mutex held.
+TicketRef StreamOrder::open(Shelf& own, Deferring& deferring, std::uint64_t stream_id, std::size_t bytes) {
+    if (deferring.open == nullptr) {
+        deferring.open = make(own, stream_id);
+        deferring.frees = 0;
+        deferring.bytes = 0;
+        deferring.refused = 0;
+        open_tickets_.fetch_add(1, relaxed);
+    }
+    deferring.bytes += bytes;
+    open_bytes_.fetch_add(bytes, relaxed);
+    deferring.last_use = clock_.load(relaxed);
+    return deferring.open;
+}
+
+/// Takes the open ticket away: it is recorded, or somebody else's to complete. With the shelf's mutex held, under which
+/// the result must not be released.
+TicketRef StreamOrder::closed(Deferring& deferring) noexcept {
+    open_tickets_.fetch_sub(1, relaxed);
+    open_bytes_.fetch_sub(deferring.bytes, relaxed);
+    return std::move(deferring.open);
+}
+
 TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes) {
-    {
+    for (unsigned tries = 0; tries < 2; ++tries) {
         Shelf& own = shelf(stream.id);
         TicketRef ticket;
-        const std::lock_guard lock(own.mutex);
+        std::unique_lock lock(own.mutex);
         Deferring& deferring = own.deferring[stream.id];
-        if (deferring.eager_frees == 0) {
-            if (deferring.open == nullptr && open_tickets_.load(relaxed) < most_open_tickets) {
-                deferring.open = make(own, stream.id);
-                deferring.frees = 0;
-                deferring.bytes = 0;
-                open_tickets_.fetch_add(1, relaxed);
-            }
-            ticket = deferring.open;
-            deferring.bytes += bytes;
-            if (ticket != nullptr && ++deferring.frees < deferred_frees &&
-                deferring.bytes < deferred_bytes / open_tickets_.load(relaxed) && !ticket->wanted.load(relaxed))
+        if (deferring.eager_frees != 0) break;
+        if (deferring.open != nullptr || open_tickets_.load(relaxed) < most_open_tickets) {
+            ticket = open(own, deferring, stream.id, bytes);
+            if (++deferring.frees < deferred_frees && deferring.bytes < deferred_bytes / open_tickets_.load(relaxed) &&
+                !ticket->wanted.load(relaxed))
                 return ticket;
+            break;
         }
+        // Those of streams that came and went go when there are many.
+        if (own.deferring.size() > idle_entries)
+            std::erase_if(own.deferring, [&](const auto& entry) {
+                return entry.first != stream.id && entry.second.open == nullptr && entry.second.eager_frees == 0;
+            });
+        if (++deferring.refused < frees_for_a_place) break;
+        deferring.refused = 1;
+        lock.unlock();
+        abandon_half();
     }
     return record(stream);
+}
+
+TicketRef StreamOrder::leave_open(std::uint64_t stream_id, std::size_t bytes) {
+    Shelf& own = shelf(stream_id);
+    const std::lock_guard lock(own.mutex);
+    Deferring& deferring = own.deferring[stream_id];
+    return open(own, deferring, stream_id, bytes);
+}
+
+void StreamOrder::record_open(const StreamRef& stream) {
+    Shelf& own = shelf(stream.id);
+    // Declared before the lock: what it may release goes to the shelf.
+    TicketRef ticket;
+    const std::lock_guard lock(own.mutex);
+    const auto found = own.deferring.find(stream.id);
+    if (found == own.deferring.end() || found->second.open == nullptr) return;
+    record_now(*found->second.open, stream);
+    ticket = closed(found->second);
+}
+
+/// The streams that have freed longest ago lose their places, not their tickets.
+void StreamOrder::abandon_half() {
+    std::vector<std::uint64_t> uses;
+    for (Shelf& shelf : shelves_) {
+        const std::lock_guard lock(shelf.mutex);
+        for (const auto& [id, deferring] : shelf.deferring)
+            if (deferring.open != nullptr) uses.push_back(deferring.last_use);
+    }
+    if (uses.size() < most_open_tickets / 2) return;
+    const auto middle = uses.begin() + static_cast<std::ptrdiff_t>(uses.size() / 2);
+    std::nth_element(uses.begin(), middle, uses.end());
+    const std::lock_guard abandoning(abandoned_mutex_);
+    abandoned_.reserve(abandoned_.size() + uses.size());
+    for (Shelf& shelf : shelves_) {
+        const std::lock_guard lock(shelf.mutex);
+        for (auto entry = shelf.deferring.begin(); entry != shelf.deferring.end();) {
+            Deferring& deferring = entry->second;
+            if (deferring.open != nullptr && deferring.last_use <= *middle &&
+                abandoned_.size() < abandoned_.capacity()) {
+                abandoned_.push_back(closed(deferring));
+                abandoned_bytes_ += deferring.bytes;
+                open_bytes_.fetch_add(deferring.bytes, relaxed);
+            }
+            const bool idle = deferring.open == nullptr && deferring.eager_frees == 0 && deferring.refused == 0;
+            entry = idle ? shelf.deferring.erase(entry) : std::next(entry);
+        }
+    }
 }
 
 void StreamOrder::close_all() {
@@ -148,11 +192,16 @@ void StreamOrder::close_all() {
         const std::lock_guard lock(shelf.mutex);
         for (auto entry = shelf.deferring.begin(); entry != shelf.deferring.end();) {
             if (entry->second.open != nullptr) {
-                closing_.push_back(std::move(entry->second.open));
-                open_tickets_.fetch_sub(1, relaxed);
+                closing_.push_back(closed(entry->second));
             }
             entry = entry->second.eager_frees == 0 ? shelf.deferring.erase(entry) : std::next(entry);
         }
+    }
+    {
+        const std::lock_guard abandoning(abandoned_mutex_);
+        closing_.insert(closing_.end(), abandoned_.begin(), abandoned_.end());
+        abandoned_.clear();
+        open_bytes_.fetch_sub(std::exchange(abandoned_bytes_, 0), relaxed);
     }
     if (closing_.empty()) return;
     closings_.fetch_add(1, relaxed);

@@ -9,6 +9,7 @@
 #include "cuda_zstd/host/block_pool.hpp"
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -62,7 +63,13 @@ public:
 
     /// The slot size that serves a request: a multiple of the granule, steps of 256 B to 1 KiB, then four a doubling.
     static std::size_t slot_bytes(std::size_t bytes) noexcept;
-    static unsigned class_of(std::size_t bytes) noexcept;
+    static unsigned class_of(std::size_t bytes) noexcept {
+        const std::size_t granules = ((bytes == 0 ? 1 : bytes) - 1) / granule_bytes;
+        if (granules < 4) return static_cast<unsigned>(granules);
+        const unsigned doubling = static_cast<unsigned>(std::bit_width(granules)) - 3;
+        return 4 * doubling + static_cast<unsigned>(granules >> doubling);
+    }
+    static std::size_t size_of_class(unsigned index) noexcept;
 
     TakenSlot take(std::size_t bytes, const StreamRef& stream, Effort effort);
     /// Frees a slot behind its dependencies, at most one ticket.

@@ -28,8 +28,18 @@ struct PoolShare {
     std::uint64_t hits = 0;
 };
 
+/// Allocations by size: steps of 256 B to 1 KiB, then four a doubling.
+inline constexpr std::size_t request_class_count = 160;
+struct SizeClassShare {
+    std::uint64_t allocations = 0;
+    std::uint64_t hits = 0;
+};
+/// The largest request of a size class, in bytes.
+CUDA_ZSTD_API std::size_t request_class_bytes(std::size_t index) noexcept;
+
 struct PoolStatistics {
-    /// Requested bytes of live blocks, now and at most.
+    /// Requested bytes of live blocks, now and at most. The peak is exact where one thread uses the pool; each further
+    /// one may add up to 16 MiB to it.
     std::size_t allocated_bytes = 0;
     std::size_t peak_allocated_bytes = 0;
     /// Bytes that live blocks cover.
@@ -44,6 +54,7 @@ struct PoolStatistics {
     std::size_t free_bytes = 0;
     std::size_t largest_free_block_bytes = 0;
     std::array<PoolShare, pool_kinds> pools{};
+    std::array<SizeClassShare, request_class_count> size_classes{};
     std::uint64_t allocations = 0;
     std::uint64_t deallocations = 0;
     std::uint64_t failed_allocations = 0;

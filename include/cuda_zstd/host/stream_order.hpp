@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <unordered_map>
@@ -61,9 +62,18 @@ class Dependencies {
 public:
     Dependencies() = default;
     explicit Dependencies(TicketRef ticket) : first_(std::move(ticket)) {}
+    Dependencies(const Dependencies& other)
+        : first_(other.first_), more_(other.more_ ? std::make_unique<std::vector<TicketRef>>(*other.more_) : nullptr) {}
+    Dependencies(Dependencies&&) noexcept = default;
+    Dependencies& operator=(Dependencies other) noexcept {
+        first_.swap(other.first_);
+        more_.swap(other.more_);
+        return *this;
+    }
+    ~Dependencies() = default;
 
     bool empty() const noexcept { return first_ == nullptr; }
-    std::size_t size() const noexcept { return first_ == nullptr ? 0 : 1 + more_.size(); }
+    std::size_t size() const noexcept { return first_ == nullptr ? 0 : 1 + (more_ ? more_->size() : 0); }
     /// Not of an empty one.
     const TicketRef& front() const noexcept { return first_; }
     void clear() noexcept;
@@ -75,23 +85,26 @@ public:
     template <class Visit>
     void for_each(const Visit& visit) const {
         if (first_ != nullptr) visit(first_);
-        for (const TicketRef& ticket : more_)
+        if (more_ == nullptr) return;
+        for (const TicketRef& ticket : *more_)
             visit(ticket);
     }
     /// Drops the tickets that `drops` is true for.
     template <class Drops>
     void remove_if(const Drops& drops) {
-        std::erase_if(more_, drops);
+        if (more_ != nullptr && std::erase_if(*more_, drops) != 0 && more_->empty()) more_.reset();
         if (first_ == nullptr || !drops(first_)) return;
         first_.reset();
-        if (more_.empty()) return;
-        first_ = std::move(more_.back());
-        more_.pop_back();
+        if (more_ == nullptr) return;
+        first_ = std::move(more_->back());
+        more_->pop_back();
+        if (more_->empty()) more_.reset();
     }
 
 private:
     TicketRef first_;
-    std::vector<TicketRef> more_;
+    /// Not empty where it is there.
+    std::unique_ptr<std::vector<TicketRef>> more_;
 };
 
 /// Makes tickets, asks for them and waits for them. Members may be called from any thread.
@@ -109,9 +122,15 @@ public:
     /// A ticket that will be recorded on the stream after its present work: at the latest by the 32nd free or 64 MiB
     /// that get it, or by the next free after another stream asked. So a stream that uses the same blocks again and
     /// again makes one event for many frees. What is still open when no further free comes is closed by close_all();
-    /// till then it is out of other streams' reach, so at most 64 tickets are open at once, and n of them record by the
-    /// 64/n-th MiB: a few hundred MiB in all, however many streams come and go.
+    /// till then it is out of other streams' reach, so at most 64 streams defer at once, and n of them record by the
+    /// 64/n-th MiB. A stream that keeps on freeing when there are 64 takes the place of the half that did so longest
+    /// ago, which may be gone: their tickets stay open, and open_bytes() tells when to close them.
     TicketRef defer(const StreamRef& stream, std::size_t bytes);
+    /// The stream's open ticket, for frees of the past: for who may not touch the stream, which may be gone by now. No
+    /// driver call. The ticket is recorded by the stream's next free that is, or completed by close_all().
+    TicketRef leave_open(std::uint64_t stream_id, std::size_t bytes);
+    /// Records the stream's open ticket, if it has one.
+    void record_open(const StreamRef& stream);
     /// What a block of `bytes` waits for that is freed on `stream` now. The stream's own ticket covers what the block
     /// waited for when it was allocated only where it was allocated on this stream; `since_allocation` is what must be
     /// kept if not. The ticket is deferred for a block that the stream has got from itself before.
@@ -135,6 +154,8 @@ public:
     std::uint64_t device_waits() const noexcept { return device_waits_.load(std::memory_order_relaxed); }
     /// Times that open tickets were completed by waiting for all streams.
     std::uint64_t closings() const noexcept { return closings_.load(std::memory_order_relaxed); }
+    /// Bytes behind open tickets, out of other streams' reach.
+    std::size_t open_bytes() const noexcept { return open_bytes_.load(std::memory_order_relaxed); }
     /// Tickets whose event exists, in use or spare.
     std::size_t events() const noexcept { return events_.load(std::memory_order_relaxed); }
 
@@ -146,6 +167,10 @@ private:
         unsigned frees = 0;
         std::size_t bytes = 0;
         unsigned eager_frees = 0;
+        /// Frees that were recorded since 64 others defer.
+        unsigned refused = 0;
+        /// Of the last free, for who must go.
+        std::uint64_t last_use = 0;
     };
     struct alignas(64) Shelf {
         std::mutex mutex;
@@ -156,6 +181,9 @@ private:
     TicketRef make(Shelf& from, std::uint64_t stream_id);
     void record_now(Ticket& ticket, const StreamRef& stream);
     void stop_deferring(std::uint64_t stream_id);
+    TicketRef open(Shelf& own, Deferring& deferring, std::uint64_t stream_id, std::size_t bytes);
+    TicketRef closed(Deferring& deferring) noexcept;
+    void abandon_half();
     void recycle(Ticket* ticket) noexcept;
 
     Backend& backend_;
@@ -165,9 +193,13 @@ private:
     std::atomic<std::size_t> events_{0};
     /// Those of the shelves' deferring streams. At least 1 while one of them is open.
     std::atomic<unsigned> open_tickets_{0};
+    std::atomic<std::size_t> open_bytes_{0};
     std::mutex closing_mutex_;
     /// Taken out of the shelves to be completed; guarded by closing_mutex_.
     std::vector<TicketRef> closing_;
+    std::mutex abandoned_mutex_;
+    std::vector<TicketRef> abandoned_;
+    std::size_t abandoned_bytes_ = 0;
     std::array<Shelf, 16> shelves_;
 };
 

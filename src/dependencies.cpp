@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#include "cuda_zstd/host/stream_order.hpp"
+
+namespace cuda_zstd::detail {
+namespace {
+
+constexpr auto relaxed = std::memory_order_relaxed;
+
+} // namespace
+
+void intrusive_ptr_add_ref(Ticket* ticket) noexcept { ticket->references.fetch_add(1, std::memory_order_relaxed); }
+
+void intrusive_ptr_release(Ticket* ticket) noexcept {
+    if (ticket->references.fetch_sub(1, std::memory_order_acq_rel) == 1) ticket->home->recycle(ticket);
+}
+
+void Dependencies::clear() noexcept {
+    first_.reset();
+    more_.reset();
+}
+
+void Dependencies::add(const TicketRef& ticket) {
+    bool covered = false;
+    for_each([&](const TicketRef& present) {
+        covered |= present == ticket ||
+                   (present->stream_id == ticket->stream_id && present->began > ticket->ended.load(relaxed));
+    });
+    if (covered) return;
+    remove_if([&](const TicketRef& present) {
+        return present->stream_id == ticket->stream_id && present->ended.load(relaxed) < ticket->began;
+    });
+    if (first_ == nullptr)
+        first_ = ticket;
+    else
+        (more_ ? more_ : more_ = std::make_unique<std::vector<TicketRef>>())->push_back(ticket);
+}
+
+void Dependencies::add(const Dependencies& others) {
+    others.for_each([this](const TicketRef& ticket) { add(ticket); });
+}
+
+std::optional<std::uint64_t> Dependencies::sole_stream() const noexcept {
+    if (first_ == nullptr) return std::nullopt;
+    if (more_ != nullptr)
+        for (const TicketRef& ticket : *more_)
+            if (ticket->stream_id != first_->stream_id) return std::nullopt;
+    return first_->stream_id;
+}
+
+} // namespace cuda_zstd::detail

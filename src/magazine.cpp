@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+#include "magazine.hpp"
+
+namespace cuda_zstd::detail {
+
+Chain Magazine::make_room(const BlockRecord& record) noexcept {
+    Chain leaving;
+    Bin* bin = bin_of(record);
+    if (bin == nullptr) {
+        // An empty size as soon as there is one; else they leave in turn.
+        unsigned at = next_size_;
+        for (unsigned i = 0; i < most_sizes; ++i)
+            if (blocks_[(next_size_ + i) % most_sizes].count == 0) {
+                at = (next_size_ + i) % most_sizes;
+                break;
+            }
+        next_size_ = (at + 1) % most_sizes;
+        sizes_[at] = record.usable_bytes;
+        std::swap(leaving, blocks_[at].chain);
+        blocks_[at].count = 0;
+    } else if (bin->count == bin->most) {
+        Chain newer;
+        while (bin->count > bin->most / 2)
+            newer.push(bin->pop());
+        std::swap(leaving, bin->chain);
+        bin->count = 0;
+        while (newer.head != nullptr)
+            bin->push(newer.pop());
+    }
+    bytes_ -= leaving.bytes;
+    return leaving;
+}
+
+Chain Magazine::take_all() noexcept {
+    Chain all;
+    const auto empty = [&](Bin& bin) {
+        while (bin.count != 0)
+            all.push(bin.pop());
+    };
+    for (Bin& bin : slots_)
+        empty(bin);
+    for (Bin& bin : blocks_)
+        empty(bin);
+    bytes_ = 0;
+    return all;
+}
+
+} // namespace cuda_zstd::detail

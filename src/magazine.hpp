@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+// Free blocks that a thread keeps at hand for one stream.
+//
+// Invariant: every block here was freed on the magazine's stream after the stream had got it from itself, so the stream
+// may have it again with no wait and no event; for anybody else it needs a ticket of the stream first. Its record is in
+// the live table, `cached`. Not synchronised: the thread cache guards it.
+#pragma once
+
+#include "cuda_zstd/host/live_table.hpp"
+#include "cuda_zstd/host/stream_order.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace cuda_zstd::detail {
+
+/// Records linked by `next`, on their way from one place to another.
+struct Chain {
+    BlockRecord* head = nullptr;
+    std::size_t bytes = 0;
+    void push(BlockRecord& record) noexcept {
+        record.next = std::exchange(head, &record);
+        bytes += record.usable_bytes;
+    }
+    BlockRecord& pop() noexcept {
+        BlockRecord& record = *std::exchange(head, head->next);
+        bytes -= record.usable_bytes;
+        return record;
+    }
+};
+
+class Magazine {
+public:
+    /// Slots of every class of the small pool, so many bytes of each.
+    static constexpr unsigned most_classes = 37;
+    static constexpr std::size_t class_bytes = std::size_t{256} << 10;
+    /// Other blocks by their size: the sizes used lately, so many of each.
+    static constexpr unsigned most_sizes = 16;
+    static constexpr unsigned most_of_a_size = 8;
+
+    Magazine() noexcept {
+        for (unsigned i = 0; i < most_classes; ++i)
+            slots_[i].most =
+                static_cast<unsigned>(std::clamp<std::size_t>(class_bytes / SmallPool::size_of_class(i), 4, 64));
+    }
+
+    std::uint64_t stream_id = 0;
+    /// The thread cache's count of uses when this was last one of them.
+    std::uint64_t last_use = 0;
+    /// Frees in a row that found no room because of other streams' blocks.
+    unsigned refused = 0;
+    /// Stands for blocks that were here and went to the pools: still to be recorded, if somebody wants them.
+    TicketRef open;
+
+    bool wants_record() const noexcept { return open != nullptr && open->wanted.load(std::memory_order_relaxed); }
+
+    BlockRecord* take_slot(unsigned index) noexcept { return take_from(slots_[index]); }
+    BlockRecord* take_block(std::size_t bytes) noexcept {
+        for (unsigned i = 0; i < most_sizes; ++i)
+            if (sizes_[i] == bytes) return take_from(blocks_[i]);
+        return nullptr;
+    }
+
+    /// False when there is no room: then make_room() first.
+    bool put(BlockRecord& record) noexcept {
+        Bin* bin = bin_of(record);
+        if (bin == nullptr || bin->count == bin->most) return false;
+        bin->push(record);
+        bytes_ += record.usable_bytes;
+        return true;
+    }
+    std::size_t bytes() const noexcept { return bytes_; }
+    /// Takes out what is in a record's way: the older half of its size, or the size that was filled longest ago.
+    Chain make_room(const BlockRecord& record) noexcept;
+    Chain take_all() noexcept;
+
+    template <class Visit>
+    void for_each(const Visit& visit) const {
+        for (const auto* bins : {slots_.data(), blocks_.data()})
+            for (unsigned i = 0; i < (bins == slots_.data() ? most_classes : most_sizes); ++i)
+                for (const BlockRecord* record = bins[i].chain.head; record != nullptr; record = record->next)
+                    visit(*record);
+    }
+
+private:
+    struct Bin {
+        Chain chain;
+        unsigned count = 0;
+        unsigned most = most_of_a_size;
+        void push(BlockRecord& record) noexcept {
+            chain.push(record);
+            ++count;
+        }
+        BlockRecord& pop() noexcept {
+            --count;
+            return chain.pop();
+        }
+    };
+
+    BlockRecord* take_from(Bin& bin) noexcept {
+        if (bin.chain.head == nullptr) return nullptr;
+        BlockRecord& record = bin.pop();
+        bytes_ -= record.usable_bytes;
+        return &record;
+    }
+    Bin* bin_of(const BlockRecord& record) noexcept {
+        if (record.slab != nullptr) return &slots_[SmallPool::class_of(record.usable_bytes)];
+        for (unsigned i = 0; i < most_sizes; ++i)
+            if (sizes_[i] == record.usable_bytes) return &blocks_[i];
+        return nullptr;
+    }
+    std::array<Bin, most_classes> slots_;
+    std::array<std::size_t, most_sizes> sizes_{};
+    std::array<Bin, most_sizes> blocks_;
+    std::size_t bytes_ = 0;
+    unsigned next_size_ = 0;
+};
+
+} // namespace cuda_zstd::detail

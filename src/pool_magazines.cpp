@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+// What goes from the magazines back to the pools, and the streams that the pool knows to be alive.
+// A block in a magazine has no ticket yet. It gets one here: of the free that is being made on its stream, or of the
+// stream's registration, or one that is left open for the stream's next free.
+#include "cuda_zstd/host/error.hpp"
+#include "pool_state.hpp"
+
+#include <utility>
+
+namespace cuda_zstd {
+
+using namespace detail;
+
+/// Puts a claimed block into the thread's magazine, after others have made room; false when it belongs to the pools.
+bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, ThreadCache& cache) {
+    for (;;) {
+        ThreadCache::Leaving leaving;
+        {
+            const std::lock_guard lock(cache.lock());
+            if (!cache.belongs(record, stream.id)) return false;
+            Magazine* magazine = cache.find(stream.id);
+            if (magazine != nullptr && magazine->wants_record()) return false;
+            switch (cache.make_room(record, stream.id, leaving)) {
+            case ThreadCache::Room::made:
+                magazine = cache.find(stream.id);
+                return magazine != nullptr && cache.put(record, *magazine);
+            case ThreadCache::Room::refused:
+                // So much is out of other streams' reach that this one is to be recorded at once. The stream's own
+                // ticket covers what the block waited for.
+                record.since_allocation.clear();
+                return false;
+            case ThreadCache::Room::leaving:
+                break;
+            }
+        }
+        if (leaving.stream_id != stream.id) {
+            give_late(cache, leaving);
+            continue;
+        }
+        try {
+            TicketRef ticket = order_.defer(stream, leaving.chain.bytes);
+            give_all(leaving.chain, ticket);
+            const std::lock_guard lock(cache.lock());
+            if (Magazine* magazine = cache.find(stream.id)) magazine->open.swap(ticket);
+        } catch (...) {
+            strand(leaving.chain);
+            throw;
+        }
+    }
+}
+
+/// A ticket for what was freed on a stream in the past, from outside of any call on the stream.
+TicketRef MemoryPoolManager::State::late_ticket(std::uint64_t stream_id, std::size_t bytes) {
+    {
+        // Held while the stream is used: it cannot be destroyed before its registration ends.
+        const std::lock_guard lock(registered_mutex_);
+        const auto found = registered_.find(stream_id);
+        if (found != registered_.end()) return order_.record({found->second.handle, stream_id});
+    }
+    return order_.leave_open(stream_id, bytes);
+}
+
+/// From a magazine to the pools. What is left of the chain after an exception is still the caller's.
+void MemoryPoolManager::State::give_all(Chain& chain, const TicketRef& ticket) {
+    while (chain.head != nullptr) {
+        Record& record = chain.pop();
+        std::byte* ptr = record.ptr();
+        Slab* slab = record.slab;
+        Block* block = record.block;
+        live_.retire(record);
+        if (slab != nullptr)
+            small_.give(ptr, *slab, Dependencies(ticket));
+        else
+            pool_of(*block).give(*block, Dependencies(ticket));
+    }
+}
+
+void MemoryPoolManager::State::give_late(ThreadCache& from, ThreadCache::Leaving leaving) {
+    try {
+        TicketRef ticket = late_ticket(leaving.stream_id, leaving.chain.bytes);
+        give_all(leaving.chain, ticket);
+        const std::lock_guard lock(from.lock());
+        if (Magazine* magazine = from.find(leaving.stream_id)) magazine->open.swap(ticket);
+    } catch (...) {
+        strand(leaving.chain);
+        throw;
+    }
+}
+
+void MemoryPoolManager::State::strand(Chain chain) noexcept {
+    const std::lock_guard lock(stranded_mutex_);
+    while (chain.head != nullptr)
+        stranded_.push(chain.pop());
+}
+
+std::size_t MemoryPoolManager::State::bytes_at_hand() const {
+    const std::lock_guard lock(stranded_mutex_);
+    return caches_.cached_bytes() + stranded_.bytes;
+}
+
+Dependencies MemoryPoolManager::State::stranded_pending() const {
+    Dependencies pending;
+    const std::lock_guard lock(stranded_mutex_);
+    for (const Record* record = stranded_.head; record != nullptr; record = record->next)
+        pending.add(record->since_allocation);
+    return pending;
+}
+
+/// What could not go to the pools before.
+void MemoryPoolManager::State::collect_stranded() {
+    Chain again;
+    {
+        const std::lock_guard lock(stranded_mutex_);
+        std::swap(again, stranded_);
+    }
+    Chain still;
+    try {
+        while (again.head != nullptr) {
+            Chain one;
+            one.push(again.pop());
+            Record& record = *one.head;
+            try {
+                if (record.since_allocation.empty())
+                    give_all(one, late_ticket(record.freeing_stream_id, one.bytes));
+                else if (order_.settle(record.since_allocation))
+                    give_all(one, nullptr);
+            } catch (...) {
+                strand(one);
+                throw;
+            }
+            if (one.head != nullptr) still.push(one.pop());
+        }
+    } catch (...) {
+        strand(again);
+        strand(still);
+        throw;
+    }
+    strand(still);
+}
+
+/// Brings out what the pools can make use of for the stream now: its own blocks, and those of registered streams.
+/// Blocks of others would only change from a magazine to a ticket that is open.
+void MemoryPoolManager::State::collect_for(const StreamRef& stream) {
+    collect_stranded();
+    std::vector<std::uint64_t> streams{stream.id};
+    {
+        const std::lock_guard lock(registered_mutex_);
+        for (const auto& [id, entry] : registered_)
+            if (id != stream.id) streams.push_back(id);
+    }
+    caches_.for_each([&](ThreadCache& cache) {
+        for (const std::uint64_t id : streams)
+            collect(cache, id);
+    });
+}
+
+void MemoryPoolManager::State::collect(ThreadCache& cache, std::uint64_t stream_id) {
+    ThreadCache::Leaving leaving;
+    {
+        const std::lock_guard lock(cache.lock());
+        leaving = cache.take_all(stream_id);
+    }
+    if (leaving.chain.head != nullptr) give_late(cache, leaving);
+}
+
+void MemoryPoolManager::State::collect(ThreadCache& cache) {
+    for (;;) {
+        ThreadCache::Leaving leaving;
+        {
+            const std::lock_guard lock(cache.lock());
+            leaving = cache.take_all();
+        }
+        if (leaving.chain.head == nullptr) return;
+        give_late(cache, leaving);
+    }
+}
+
+/// Brings all blocks out of the magazines.
+void MemoryPoolManager::State::collect() {
+    collect_stranded();
+    caches_.for_each([this](ThreadCache& cache) { collect(cache); });
+}
+
+/// The calling thread ends.
+void MemoryPoolManager::State::leave(ThreadCache& cache) noexcept {
+    const Turnstile::Passage passage(turnstile_);
+    for (;;) {
+        try {
+            collect(cache);
+            break;
+        } catch (const std::exception&) {
+            // What could not be given is stranded; the rest is tried.
+        }
+    }
+    caches_.merge(cache);
+}
+
+void MemoryPoolManager::State::add(const RegisteredStream& stream) {
+    const std::lock_guard lock(registered_mutex_);
+    Registered& entry = registered_[stream.id()];
+    entry.handle = stream.handle();
+    ++entry.times;
+}
+
+void MemoryPoolManager::State::remove(const RegisteredStream& stream) noexcept {
+    const Turnstile::Passage passage(turnstile_);
+    try {
+        // While it may still be recorded on.
+        caches_.for_each([&](ThreadCache& cache) { collect(cache, stream.id()); });
+        order_.record_open({stream.handle(), stream.id()});
+    } catch (const std::exception&) {
+        // Stranded: late_ticket() will leave its ticket open.
+    }
+    const std::lock_guard lock(registered_mutex_);
+    const auto found = registered_.find(stream.id());
+    if (found != registered_.end() && --found->second.times == 0) registered_.erase(found);
+}
+
+RegisteredStream::RegisteredStream(MemoryPoolManager& pool, cudaStream_t stream)
+    : pool_(pool), handle_(stream), id_(0) {
+    if (stream == cudaStreamPerThread && pool.backend().kind() == BackendKind::cuda)
+        throw usage_error("cudaStreamPerThread cannot be registered: it names another stream in each thread; use the "
+                          "handle itself in each call, or register a stream of cudaStreamCreate");
+    id_ = pool.state_->stream_of(stream, "RegisteredStream").id;
+    pool.state_->add(*this);
+}
+
+RegisteredStream::~RegisteredStream() { pool_.state_->remove(*this); }
+
+} // namespace cuda_zstd

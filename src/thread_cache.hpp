@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+// What a thread has of its own in one manager: magazines, counts, and a lot of sequence numbers.
+//
+// Invariant: everything here is touched with the lock held, by the owner for a few instructions a call, and by others
+// when they collect blocks, sum counts, or close the cache to be alone in the manager. A closed cache neither gives nor
+// takes blocks.
+#pragma once
+
+#include "magazine.hpp"
+#include "spin_lock.hpp"
+#include "tally.hpp"
+#include "ticks.hpp"
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace cuda_zstd::detail {
+
+/// What the caches of one manager share.
+struct CacheShared {
+    /// Most bytes in the magazines of one thread.
+    std::size_t most_bytes = 0;
+    PublishedBytes published;
+    alignas(64) std::atomic<std::uint64_t> sequence{0};
+};
+
+class alignas(64) ThreadCache {
+public:
+    explicit ThreadCache(CacheShared& shared) : shared_(shared) {}
+    ThreadCache(const ThreadCache&) = delete;
+    ThreadCache& operator=(const ThreadCache&) = delete;
+
+    SpinLock& lock() noexcept { return lock_; }
+
+    // With the lock held:
+
+    /// A block of the stream for a request, published as live and counted; null where there is none.
+    BlockRecord* allocate(PoolKind kind, std::size_t bytes, std::uint64_t stream_id) noexcept {
+        Magazine* magazine = find(stream_id);
+        if (magazine == nullptr || closed_) return nullptr;
+        BlockRecord* record = kind == PoolKind::small ? magazine->take_slot(SmallPool::class_of(bytes))
+                                                      : magazine->take_block(round_up(bytes, granule_bytes));
+        if (record == nullptr) return nullptr;
+        set_cached(cached_bytes() - record->usable_bytes);
+        magazine->last_use = ++uses_;
+        record->requested_bytes = bytes;
+        record->kind = kind;
+        record->unticketed = true;
+        record->sequence = next_sequence();
+        record->ticks = ticks_now();
+        tally.allocated(kind, bytes, record->usable_bytes, Tally::Found::hit, shared_.published);
+        record->become(BlockRecord::State::live);
+        return record;
+    }
+    /// Frees a live block of the stream into its magazine; false when it is not the caller's, or must go to the pools.
+    bool deallocate(BlockRecord& record, const void* ptr, std::uint64_t stream_id) noexcept {
+        Magazine* magazine = find(stream_id);
+        if (magazine == nullptr || closed_ || magazine->wants_record()) return false;
+        if (!record.claim(ptr, BlockRecord::State::live)) return false;
+        if (put(record, *magazine)) return true;
+        record.become(BlockRecord::State::live);
+        return false;
+    }
+    /// Puts a claimed block into a magazine; false where it does not belong or there is no room.
+    bool put(BlockRecord& record, Magazine& magazine) noexcept {
+        const std::size_t bytes = cached_bytes() + record.usable_bytes;
+        if (!belongs(record, magazine.stream_id) || bytes > shared_.most_bytes || !magazine.put(record)) return false;
+        set_cached(bytes);
+        tally.freed(record.kind, record.requested_bytes, record.usable_bytes, shared_.published);
+        record.freeing_stream_id = magazine.stream_id;
+        if (!record.since_allocation.empty()) record.since_allocation.clear();
+        record.ticks = ticks_now();
+        record.become(BlockRecord::State::cached);
+        return true;
+    }
+    /// Whether a block may stay with the stream that frees it.
+    bool belongs(const BlockRecord& record, std::uint64_t stream_id) const noexcept {
+        return record.returning && record.stream_id == stream_id && !closed_ &&
+               record.usable_bytes <= shared_.most_bytes / 2 && record.kind != PoolKind::device &&
+               (record.kind != PoolKind::small || record.slab != nullptr);
+    }
+
+    struct Leaving {
+        Chain chain;
+        std::uint64_t stream_id = 0;
+    };
+    enum class Room : std::uint8_t {
+        /// put() takes the record.
+        made,
+        /// Something must leave first: then ask again.
+        leaving,
+        /// The record must go to the pools.
+        refused,
+    };
+    /// Takes out what keeps put() from taking the record for the stream, whose magazine is made if need be. Another
+    /// stream's blocks leave only for one that has been refused 32 times: the other may be gone, and its blocks then
+    /// are out of everybody's reach for a while, so streams that come and go must not push each other out. May throw
+    /// std::bad_alloc.
+    Room make_room(const BlockRecord& record, std::uint64_t stream_id, Leaving& leaving);
+    /// Takes out the blocks of one magazine that has any; none when all are empty.
+    Leaving take_all() noexcept;
+    Leaving take_all(std::uint64_t stream_id) noexcept;
+    Magazine* find(std::uint64_t stream_id) noexcept {
+        if (stream_ids_[last_] == stream_id) return magazines_[last_].get();
+        for (unsigned i = 0; i < most_magazines; ++i)
+            if (stream_ids_[i] == stream_id) return magazines_[last_ = i].get();
+        return nullptr;
+    }
+    std::uint64_t next_sequence() noexcept {
+        if (sequence_ == sequence_end_) {
+            sequence_ = shared_.sequence.fetch_add(sequence_lot, std::memory_order_relaxed);
+            sequence_end_ = sequence_ + sequence_lot;
+        }
+        return ++sequence_;
+    }
+    void close() noexcept { closed_ = true; }
+    void open() noexcept { closed_ = false; }
+    /// Drops all magazines: their blocks are no more.
+    void forget_blocks() noexcept;
+    template <class Visit>
+    void for_each(const Visit& visit) const {
+        for (const auto& magazine : magazines_)
+            if (magazine != nullptr) magazine->for_each(visit);
+    }
+    Tally tally;
+
+    /// Bytes in the magazines. No lock.
+    std::size_t cached_bytes() const noexcept { return cached_bytes_.load(std::memory_order_relaxed); }
+
+private:
+    static constexpr std::uint64_t no_stream = ~std::uint64_t{0};
+    static constexpr unsigned most_magazines = 32;
+    static constexpr std::uint64_t sequence_lot = 64;
+
+    void set_cached(std::size_t bytes) noexcept { cached_bytes_.store(bytes, std::memory_order_relaxed); }
+    Leaving take_all(unsigned at) noexcept;
+    Magazine* assign(std::uint64_t stream_id);
+
+    SpinLock lock_;
+    bool closed_ = false;
+    unsigned last_ = 0;
+    CacheShared& shared_;
+    std::atomic<std::size_t> cached_bytes_{0};
+    std::uint64_t sequence_ = 0;
+    std::uint64_t sequence_end_ = 0;
+    std::uint64_t uses_ = 0;
+    /// Frees in a row of a stream for which there is no magazine.
+    unsigned refused_ = 0;
+    std::uint64_t refused_stream_ = no_stream;
+    std::array<std::uint64_t, most_magazines> stream_ids_ = filled();
+    std::array<std::unique_ptr<Magazine>, most_magazines> magazines_;
+
+    static constexpr std::array<std::uint64_t, most_magazines> filled() noexcept {
+        std::array<std::uint64_t, most_magazines> ids{};
+        ids.fill(no_stream);
+        return ids;
+    }
+};
+
+} // namespace cuda_zstd::detail
