@@ -5,6 +5,7 @@
 #include "pool_state.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <ostream>
 #include <string>
 
@@ -33,16 +34,10 @@ std::string version_text(unsigned version) {
            std::to_string(version % 100);
 }
 
-/// Runs `body`, watched where somebody watches the pool.
-template <class Body>
-inline auto watched(detail::Observer& observer, const detail::CallDetails& details, Body&& body) {
-    if (observer.watches_calls()) [[unlikely]]
-        return detail::observed(observer, details, body);
-    return body();
-}
-
 } // namespace
 
+using detail::ObservedWork;
+using detail::watched;
 using trace::Call;
 
 unsigned library_version() noexcept { return CUDA_ZSTD_POOL_VERSION; }
@@ -53,7 +48,13 @@ MemoryPoolManager& MemoryPoolManager::instance_for(unsigned header_version) {
         throw configuration_error("the program was compiled with the headers of version " +
                                   version_text(header_version) + ", but the library is version " +
                                   version_text(library_version()));
-    static MemoryPoolManager& pool = *new MemoryPoolManager(from_environment(PoolOptions{}));
+    static MemoryPoolManager& pool = []() -> MemoryPoolManager& {
+        static MemoryPoolManager* made = nullptr;
+        made = new MemoryPoolManager(from_environment(PoolOptions{}));
+        // It is never destroyed, so who wants to know what leaks is told here.
+        if (made->state_->observer_.tracks()) std::atexit([] { made->state_->report_leaks("when the program ends"); });
+        return *made;
+    }();
     return pool;
 }
 
@@ -74,8 +75,6 @@ cudaStream_t handle_of(const RegisteredStream& stream) noexcept { return stream.
 template <class State, class Stream>
 inline void* allocate_in(State& state, Observer& observer, std::size_t size, std::size_t alignment,
                          const Stream& stream, const void* site) {
-    static const TraceName name("allocate", TraceCategory::allocate);
-    const TraceRange range(name, size);
     const auto granted = watched(observer, {Call::allocate, size, alignment, handle_of(stream), nullptr, site}, [&] {
         require_bytes(size, "allocate");
         require_alignment(alignment);
@@ -89,8 +88,6 @@ inline void* allocate_in(State& state, Observer& observer, std::size_t size, std
 template <class State, class Stream>
 inline void* try_allocate_in(State& state, Observer& observer, std::size_t size, const Stream& stream,
                              const void* site) {
-    static const TraceName name("try_allocate", TraceCategory::allocate);
-    const TraceRange range(name, size);
     return watched(observer, {Call::try_allocate, size, default_alignment_bytes, handle_of(stream), nullptr, site},
                    [&] {
                        require_bytes(size, "try_allocate");
@@ -102,14 +99,9 @@ inline void* try_allocate_in(State& state, Observer& observer, std::size_t size,
 
 template <class State, class Stream>
 inline void deallocate_in(State& state, Observer& observer, void* ptr, const Stream& stream) {
-    static const TraceName name("deallocate", TraceCategory::free);
-    const TraceRange range(name);
     if (ptr == nullptr) return;
-    watched(observer, {.call = Call::deallocate, .stream = handle_of(stream), .ptr = ptr}, [&] {
-        const detail::StreamRef known = state.stream_of(stream, "deallocate");
-        state.deallocate(ptr, known, BlockRecord::State::live);
-        return known.id;
-    });
+    watched(observer, {.call = Call::deallocate, .stream = handle_of(stream), .ptr = ptr},
+            [&] { state.deallocate(ptr, state.stream_of(stream, "deallocate"), BlockRecord::State::live); });
 }
 
 } // namespace
@@ -141,7 +133,7 @@ void MemoryPoolManager::deallocate(void* ptr, const RegisteredStream& stream) {
 
 void MemoryPoolManager::reset() {
     static const TraceName name("reset", TraceCategory::trim);
-    const TraceRange range(name);
+    const ObservedWork work(state_->observer_, name, 0);
     watched(state_->observer_, {.call = Call::reset}, [&] { state_->reset(); });
 }
 
@@ -149,13 +141,13 @@ void MemoryPoolManager::trim() { trim(0); }
 
 void MemoryPoolManager::trim(std::size_t keep_bytes) {
     static const TraceName name("trim", TraceCategory::trim);
-    const TraceRange range(name, keep_bytes);
+    const ObservedWork work(state_->observer_, name, keep_bytes);
     watched(state_->observer_, {.call = Call::trim, .bytes = keep_bytes}, [&] { state_->trim(keep_bytes); });
 }
 
 void MemoryPoolManager::reserve(std::size_t bytes) {
     static const TraceName name("reserve", TraceCategory::grow);
-    const TraceRange range(name, bytes);
+    const ObservedWork work(state_->observer_, name, bytes);
     watched(state_->observer_, {.call = Call::reserve, .bytes = bytes}, [&] { state_->reserve(bytes); });
 }
 
@@ -177,8 +169,6 @@ Backend& MemoryPoolManager::backend() const noexcept { return state_->backend; }
 std::size_t MemoryPoolManager::usable_size(const void* ptr) const { return state_->usable_size(ptr); }
 
 void* MemoryPoolManager::allocate_device_arena(std::size_t bytes, cudaStream_t stream) {
-    static const TraceName name("allocate_device_arena", TraceCategory::allocate);
-    const TraceRange range(name, bytes);
     const detail::CallDetails details{Call::allocate_device_arena, bytes, device_arena_unit_bytes, stream, nullptr,
                                       __builtin_return_address(0)};
     const auto record = watched(state_->observer_, details, [&] {
@@ -192,13 +182,9 @@ void* MemoryPoolManager::allocate_device_arena(std::size_t bytes, cudaStream_t s
 }
 
 void MemoryPoolManager::release_device_arena(void* memory, cudaStream_t stream) {
-    static const TraceName name("release_device_arena", TraceCategory::free);
-    const TraceRange range(name);
     if (memory == nullptr) return;
     watched(state_->observer_, {.call = Call::release_device_arena, .stream = stream, .ptr = memory}, [&] {
-        const detail::StreamRef known = state_->stream_of(stream, "release_device_arena");
-        state_->deallocate(memory, known, BlockRecord::State::device_arena);
-        return known.id;
+        state_->deallocate(memory, state_->stream_of(stream, "release_device_arena"), BlockRecord::State::device_arena);
     });
 }
 
