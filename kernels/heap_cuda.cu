@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The heap's own kernels on CUDA: set-up, reclaim, survey. Thin: what a page or a slab means is in heap/.
 #include "cuda_zstd/env/cuda_env.cuh"
+#include "cuda_zstd/heap/format.hpp"
 #include "cuda_zstd/heap/publish.hpp"
 #include "kernels/cuda_check.hpp"
 #include "kernels/heap_launch.hpp"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The heap's own kernels on the host backend.
 #include "cuda_zstd/env/solo_env.hpp"
+#include "cuda_zstd/heap/format.hpp"
 #include "cuda_zstd/heap/publish.hpp"
 #include "kernels/heap_launch.hpp"
 

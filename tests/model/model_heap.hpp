@@ -5,6 +5,7 @@
 // Each 2 KiB of the heap has a variable that stands for the user's bytes there: a race on it is a race of two owners.
 #pragma once
 
+#include "cuda_zstd/heap/format.hpp"
 #include "cuda_zstd/heap/heap.hpp"
 
 #include <cstddef>

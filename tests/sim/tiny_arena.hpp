@@ -7,6 +7,7 @@
 
 #include "cuda_zstd/env/sim_env.hpp"
 #include "cuda_zstd/env/solo_env.hpp"
+#include "cuda_zstd/heap/format.hpp"
 #include "cuda_zstd/heap/heap.hpp"
 
 #include <cstddef>

@@ -2,6 +2,7 @@
 // The device heap on real threads: eight of them allocate and free any sizes, stamp what they own, and look at the
 // stamps before they give it back. Under ThreadSanitizer the stamps, plain memory, are what a missing order shows on.
 #include "cuda_zstd/env/solo_env.hpp"
+#include "cuda_zstd/heap/format.hpp"
 #include "cuda_zstd/heap/heap.hpp"
 
 #include <gtest/gtest.h>

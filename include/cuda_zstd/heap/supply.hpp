@@ -14,7 +14,7 @@
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/memory_order.hpp"
 #include "cuda_zstd/core/status.hpp"
-#include "cuda_zstd/heap/slab_shelf.hpp"
+#include "cuda_zstd/heap/page_runs.hpp"
 
 #include <cstdint>
 
@@ -23,23 +23,14 @@ namespace cuda_zstd {
 /// Looks at a cursor that does not change, before a request ends in `contended`: about a quarter of a second on a GPU,
 /// since a refiller may be slowed down by a tool or a debugger.
 inline constexpr unsigned refill_looks = 65536;
-/// Looks at a reclaim that does not end, before a request looks for itself again.
-inline constexpr unsigned reclaim_looks = 65536;
-/// Turns through all sources before a request ends in `contended`.
-inline constexpr unsigned supply_turns = 64;
-/// No run of pages was found, but others moved some meanwhile.
-inline constexpr std::uint32_t no_page_now = no_page - 1;
 
 template <class Env>
-struct SlabSupply : SlabShelf<Env> {
+struct SlabSupply : PageRuns<Env> {
     using Shelf = SlabShelf<Env>;
     template <class T>
     using atom = typename Env::template atom<T>;
     using Shelf::cursor_of, Shelf::list_of, Shelf::word, Shelf::settle, Shelf::published, Shelf::stations, Shelf::slabs,
         Shelf::pages, Shelf::no_slab;
-
-    atom<std::uint32_t>* reclaimed; ///< became_empty as the last reclaim found it
-    atom<std::uint32_t>* epoch;     ///< odd while somebody reclaims
 
     /// The rare half of a reservation of `want` slots by a group that found its cursor as `cursor_raw`. If that holds a
     /// slab, the group has subtracted `want` from its word, which was `old_raw`. Static, since it is called through a
@@ -109,95 +100,6 @@ private:
         stations.end_move(env);
     }
 
-public:
-    /// A run of whole pages for `bytes`: its first page, or no_page (there is none), or no_page_now (contended). Cost:
-    /// four atomics up to 2 MiB as a rule, else a pass over the page map and an atomic for each 32 pages.
-    static CUDA_ZSTD_RARE std::uint32_t claim_run_rarely(const SlabSupply* supply, Env& env, std::size_t bytes) {
-        return supply->claim_run(env, bytes);
-    }
-    CUDA_ZSTD_RARE std::uint32_t claim_run(Env& env, std::size_t bytes) const {
-        const auto count = static_cast<std::uint32_t>((bytes + (page_bytes - 1)) >> page_shift);
-        std::uint64_t before = 0;
-        for (unsigned turn = 0; turn < supply_turns; ++turn) {
-            // Not at the first turn, which as a rule needs no proof.
-            if (turn == 0 || pages.has_run(env, count)) {
-                stations.begin_move(env);
-                const std::uint32_t page = this->claim_pages(env, count);
-                stations.end_move(env);
-                if (page != no_page) {
-                    env.store(this->entries[page], PageEntry::of_run(count).raw, Order::relaxed);
-                    return page;
-                }
-            } else if (!reclaim(env) && !Stations::any_under_way(before) && stations.all_moves(env) == before) {
-                return no_page;
-            }
-            if (turn > 1) env.pause(turn);
-            before = stations.all_moves(env);
-        }
-        return no_page_now;
-    }
-
-    /// Gives back the run that begins at `page`, whose entry was read as `entry`.
-    CUDA_ZSTD_RARE Status release_run(Env& env, std::uint32_t page, PageEntry entry) const {
-        if (!env.compare_exchange(this->entries[page], entry.raw, 0u, Order::acq_rel)) return Status::double_free;
-        pages.release(env, page, entry.run_pages());
-        return Status::ok;
-    }
-
-    /// Retires every slab that is empty and in reach, so that its pages can serve any size. Online: it may run beside
-    /// allocations and frees. Returns false when there was nothing to do, true when the caller should look again.
-    CUDA_ZSTD_RARE bool reclaim(Env& env) const {
-        switch (begin_reclaim(env)) {
-        case Reclaim::idle:
-            return false;
-        case Reclaim::begun:
-            drain(env, 0, 1);
-            end_reclaim(env);
-            return true;
-        case Reclaim::busy:
-            break;
-        }
-        for (unsigned wait = 0; wait < reclaim_looks && (env.load(*epoch, Order::acquire) & 1u) != 0; ++wait)
-            env.pause(wait);
-        return true;
-    }
-
-    enum class Reclaim : unsigned char { idle, begun, busy };
-
-    /// Becomes the one reclaimer (`begun`), unless no slab became empty since the last one (`idle`) or there is one. A
-    /// reclaim is one move, so that nobody takes `idle` for an answer while another's is under way.
-    CUDA_ZSTD_HD Reclaim begin_reclaim(Env& env) const {
-        std::uint32_t seen = env.load(*epoch, Order::acquire);
-        if ((seen & 1u) != 0) return Reclaim::busy;
-        const std::uint32_t mark = env.load(*this->became_empty, Order::acquire);
-        if (env.load(*reclaimed, Order::acquire) == mark) return Reclaim::idle;
-        stations.begin_move(env);
-        if (!env.compare_exchange(*epoch, seen, seen + 1u, Order::acq_rel)) {
-            stations.end_move(env);
-            return Reclaim::busy;
-        }
-        env.store(*reclaimed, mark, Order::release);
-        return Reclaim::begun;
-    }
-
-    /// The share of one of `workers` in a reclaim that has begun: its stations of each class that has slabs.
-    CUDA_ZSTD_HD void drain(Env& env, unsigned worker, unsigned workers) const {
-        for (unsigned size_class = 0; size_class < size_class_count; ++size_class) {
-            if (!has_listed(env, size_class)) continue;
-            for (unsigned station = worker; station < stations.count; station += workers) {
-                drain_cursor(env, cursor_of(size_class, station));
-                drain_list(env, list_of(size_class, station));
-            }
-        }
-    }
-
-    /// Ends the reclaim, after all workers are done; by the one who began it.
-    CUDA_ZSTD_HD void end_reclaim(Env& env) const {
-        env.fetch_add(*epoch, 1u, Order::release);
-        stations.end_move(env);
-    }
-
-private:
     static CUDA_ZSTD_INLINE SlabGrant refused(Status status) {
         return SlabGrant{0, static_cast<std::uint32_t>(status), 0};
     }
@@ -280,14 +182,10 @@ private:
     /// call looked there. Cost: three loads, and one for each station if the class has slabs elsewhere.
     CUDA_ZSTD_RARE bool may_bring_slab(Env& env, unsigned size_class, unsigned station) const {
         if (!list_of(size_class, station).is_empty(env) || pages.may_have(env, 1)) return true;
-        if (!has_listed(env, size_class)) return false;
+        if (!this->has_listed(env, size_class)) return false;
         for (unsigned other = 0; other < stations.count; ++other)
             if (!list_of(size_class, other).is_empty(env)) return true;
         return false;
-    }
-    /// Whether a list or a cursor may have a slab of the class: false is a proof that none has.
-    CUDA_ZSTD_INLINE bool has_listed(Env& env, unsigned size_class) const {
-        return env.load(stations.template listed_count<Env>(size_class), Order::acquire) != 0;
     }
 
     /// For a cursor with neither credits nor a next slab: another slab, else what there is elsewhere. A slab that
@@ -333,7 +231,7 @@ private:
         if (Stations::any_under_way(before) || may_bring_slab(env, size_class, station))
             return refused(Status::contended);
         bool somebody_inside = false;
-        const unsigned places = has_listed(env, size_class) ? stations.count : 0;
+        const unsigned places = this->has_listed(env, size_class) ? stations.count : 0;
         for (unsigned step = 0; step < places; ++step) {
             const unsigned other = station + step < stations.count ? station + step : station + step - stations.count;
             const Cursor seen{env.load(cursor_of(size_class, other), Order::acquire)};
@@ -346,42 +244,9 @@ private:
                 somebody_inside |= slab_plus_1 != 0 && word(env, slab_plus_1 - 1u).credits() < 0;
             }
         }
-        if (somebody_inside || reclaim(env) || stations.all_moves(env) != before) return refused(Status::contended);
+        if (somebody_inside || this->reclaim(env) || stations.all_moves(env) != before)
+            return refused(Status::contended);
         return refused(Status::full);
-    }
-
-    CUDA_ZSTD_HD void drain_cursor(Env& env, atom<std::uint64_t>& cursor) const {
-        const Cursor seen{env.load(cursor, Order::acquire)};
-        if (seen.raw == 0 || seen.busy()) return;
-        const auto is_empty = [&](std::uint32_t slab_plus_1) {
-            return slab_plus_1 != 0 && word(env, slab_plus_1 - 1u).all_free();
-        };
-        const bool drops_current = is_empty(seen.current_plus_1());
-        const bool drops_next = is_empty(seen.next_plus_1());
-        if (!drops_current && !drops_next) return;
-        std::uint64_t expected = seen.raw;
-        const Cursor left = Cursor::of(drops_current ? 0 : seen.current_plus_1(), drops_next ? 0 : seen.next_plus_1());
-        if (!env.compare_exchange(cursor, expected, left.raw, Order::acq_rel)) return;
-        if (drops_current) settle(env, seen.current_plus_1() - 1u);
-        if (drops_next) settle(env, seen.next_plus_1() - 1u);
-    }
-
-    /// Takes all slabs of a list off, retires the empty ones, and puts the others back together.
-    CUDA_ZSTD_HD void drain_list(Env& env, const SlabList<Env>& slab_list) const {
-        std::uint32_t first = no_slab;
-        std::uint32_t last = first;
-        for (std::uint32_t slab = slab_list.pop_all(env); slab != no_slab;) {
-            const std::uint32_t below = env.load(this->next[slab], Order::relaxed);
-            if (word(env, slab).all_free()) {
-                settle(env, slab);
-            } else {
-                env.store(this->next[slab], first == no_slab ? 0u : first + 1u, Order::relaxed);
-                if (last == no_slab) last = slab;
-                first = slab;
-            }
-            slab = below == 0 ? no_slab : below - 1u;
-        }
-        if (first != no_slab) slab_list.push_chain(env, first, last);
     }
 };
 

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// Blocks above 32 KiB: runs of whole pages.
+//
+// Invariant: the entry of a run's first page says how many pages it has, and its inner pages hold no entry, from the
+// claim until the compare-and-swap that frees it; so of two who free one run, one is told.
+//
+// Progress: lock-free, but for the wait for a reclaimer (SlabReclaim).
+#pragma once
+
+#include "cuda_zstd/core/config.hpp"
+#include "cuda_zstd/core/memory_order.hpp"
+#include "cuda_zstd/core/status.hpp"
+#include "cuda_zstd/heap/page_entry.hpp"
+#include "cuda_zstd/heap/reclaim.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cuda_zstd {
+
+/// Turns through all sources before a request ends in `contended`.
+inline constexpr unsigned supply_turns = 64;
+/// No run of pages was found, but others moved some meanwhile.
+inline constexpr std::uint32_t no_page_now = no_page - 1;
+
+template <class Env>
+struct PageRuns : SlabReclaim<Env> {
+    using Shelf = SlabShelf<Env>;
+    using Shelf::pages, Shelf::stations;
+
+    /// A run of whole pages for `bytes`: its first page, or no_page (there is none), or no_page_now (contended). Cost:
+    /// four atomics up to 2 MiB as a rule, else a pass over the page map and an atomic for each 32 pages.
+    static CUDA_ZSTD_RARE std::uint32_t claim_run_rarely(const PageRuns* runs, Env& env, std::size_t bytes) {
+        return runs->claim_run(env, bytes);
+    }
+    CUDA_ZSTD_RARE std::uint32_t claim_run(Env& env, std::size_t bytes) const {
+        const auto count = static_cast<std::uint32_t>((bytes + (page_bytes - 1)) >> page_shift);
+        std::uint64_t before = 0;
+        for (unsigned turn = 0; turn < supply_turns; ++turn) {
+            // Not at the first turn, which as a rule needs no proof.
+            if (turn == 0 || pages.has_run(env, count)) {
+                stations.begin_move(env);
+                const std::uint32_t page = this->claim_pages(env, count);
+                stations.end_move(env);
+                if (page != no_page) {
+                    env.store(this->entries[page], PageEntry::of_run(count).raw, Order::relaxed);
+                    return page;
+                }
+            } else if (!this->reclaim(env) && !Stations::any_under_way(before) && stations.all_moves(env) == before) {
+                return no_page;
+            }
+            if (turn > 1) env.pause(turn);
+            before = stations.all_moves(env);
+        }
+        return no_page_now;
+    }
+
+    /// Gives back the run that begins at `page`, whose entry was read as `entry`.
+    CUDA_ZSTD_RARE Status release_run(Env& env, std::uint32_t page, PageEntry entry) const {
+        if (!env.compare_exchange(this->entries[page], entry.raw, 0u, Order::acq_rel)) return Status::double_free;
+        pages.release(env, page, entry.run_pages());
+        return Status::ok;
+    }
+};
+
+} // namespace cuda_zstd
