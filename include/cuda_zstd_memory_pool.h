@@ -20,6 +20,7 @@
 namespace cuda_zstd {
 
 class Backend;
+class DevicePool;
 class RegisteredStream;
 struct PoolOptions;
 struct PoolStatistics;
@@ -70,7 +71,8 @@ public:
 
     /// Gives a block back. Work already in `stream` may still use it; when `stream` is not the block's own,
     /// `stream` then orders its reuse. Null has no effect. Throws `usage_error` with the block's history for a
-    /// double free, a foreign pointer and a pointer inside a block.
+    /// double free, a foreign pointer and a pointer inside a block. A block that a kernel took from a device pool of
+    /// this manager goes to that pool (DevicePool::deallocate).
     void deallocate(void* ptr, cudaStream_t stream = 0);
     void deallocate(void* ptr, const RegisteredStream& stream);
 
@@ -116,6 +118,7 @@ public:
 private:
     static MemoryPoolManager& instance_for(unsigned header_version);
 
+    friend class DevicePool;
     friend class RegisteredStream;
     friend struct PoolInspector;
     struct State;

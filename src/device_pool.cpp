@@ -5,11 +5,17 @@
 #include "cuda_zstd/host/error.hpp"
 #include "cuda_zstd/host/trace.hpp"
 #include "cuda_zstd_memory_pool.h"
+#include "kernels/free_batch.hpp"
 #include "kernels/heap_launch.hpp"
+#include "pending_frees.hpp"
+#include "pool_state.hpp"
 
 #include <atomic>
+#include <cstdio>
 #include <cstring>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -18,11 +24,13 @@ namespace {
 
 constexpr std::size_t min_arena_bytes = std::size_t{1} << 20;
 constexpr std::size_t arena_alignment_bytes = std::size_t{2} << 20;
+/// The counter of bad frees lies behind the survey's work area.
+std::size_t bad_free_counter_offset() { return round_up<std::size_t>(survey_work_bytes(), 128); }
 
 } // namespace
 
 /// What the pool needs between calls. Surveys share one work area and one report, so each waits for the one before.
-struct DevicePool::State {
+struct DevicePool::State final : detail::DeviceArenaOwner {
     MemoryPoolManager& manager;
     Backend& backend;
     cudaStream_t stream; ///< the arena's own
@@ -30,6 +38,8 @@ struct DevicePool::State {
     std::size_t arena_bytes = 0;
     HeapReport* report = nullptr; ///< pinned
     void* work = nullptr;
+    BadFreeEntry* bad_frees = nullptr; ///< pinned
+    std::optional<detail::PendingFrees> frees;
     std::mutex mutex;
     std::uint64_t sequence = 0; ///< of the last survey submitted
     BackendEvent surveyed{};    ///< behind it
@@ -39,11 +49,17 @@ struct DevicePool::State {
         try {
             heap.base = manager.allocate_device_arena(arena_bytes, stream);
             heap.layout = HeapLayout::for_arena(arena_bytes, backend.processors());
-            work = manager.allocate(survey_work_bytes(), stream);
+            work = manager.allocate(bad_free_counter_offset() + sizeof(std::uint32_t), stream);
             report = new (backend.allocate_pinned(sizeof(HeapReport))) HeapReport{};
+            bad_frees = static_cast<BadFreeEntry*>(backend.allocate_pinned(most_bad_frees * sizeof(BadFreeEntry)));
+            std::uninitialized_fill_n(bad_frees, most_bad_frees, BadFreeEntry{});
+            auto* const counter = static_cast<std::byte*>(work) + bad_free_counter_offset();
+            frees.emplace(backend, heap, BadFreeLog{reinterpret_cast<Atom<std::uint32_t>*>(counter), bad_frees});
+            backend.fill_async(counter, 0, sizeof(std::uint32_t), stream);
             surveyed = backend.create_event();
             launch_heap_setup(backend, stream, heap);
             backend.record(surveyed, stream);
+            manager.state_->device_arenas.add(pages(), heap.layout.payload_bytes(), *this);
         } catch (...) {
             release();
             throw;
@@ -51,8 +67,15 @@ struct DevicePool::State {
     }
     ~State() { release(); }
 
+    std::byte* pages() const { return static_cast<std::byte*>(heap.base) + heap.layout.pages_offset; }
+
+    void free_block(void* block, cudaStream_t on) override { frees->add(block, on); }
+    void launch_frees() override { frees->launch_all(); }
+
     void release() noexcept {
         try {
+            if (heap.base != nullptr) manager.state_->device_arenas.remove(pages());
+            if (frees) frees->synchronize();
             if (surveyed.handle != nullptr) backend.synchronize(surveyed);
         } catch (...) {
             return; // work that cannot be waited for may still use all of it: the manager goes on to list the arena
@@ -64,7 +87,9 @@ struct DevicePool::State {
             // As above: a destructor has nobody else to tell.
         }
         if (surveyed.handle != nullptr) backend.destroy_event(surveyed);
+        frees.reset();
         if (report != nullptr) backend.free_pinned(report);
+        if (bad_frees != nullptr) backend.free_pinned(bad_frees);
     }
 
     /// Submits a survey, behind all earlier work of this kind; with the mutex held.
@@ -87,9 +112,35 @@ DevicePool::~DevicePool() = default;
 DevicePool::DevicePool(DevicePool&&) noexcept = default;
 DevicePool& DevicePool::operator=(DevicePool&&) noexcept = default;
 
+void DevicePool::deallocate(void* block, cudaStream_t stream) {
+    if (block == nullptr) return;
+    const auto offset = reinterpret_cast<std::uintptr_t>(block) - reinterpret_cast<std::uintptr_t>(state_->pages());
+    if (offset >= layout().payload_bytes()) {
+        char text[80];
+        std::snprintf(text, sizeof text, "cannot free: %p is not in the heap of this device pool", block);
+        throw usage_error(text);
+    }
+    state_->frees->add(block, stream);
+}
+
+void DevicePool::flush(cudaStream_t stream) { state_->frees->launch(stream); }
+
+std::vector<BadFree> DevicePool::bad_frees() const {
+    std::vector<BadFree> found;
+    for (std::uint32_t at = 0; at < most_bad_frees; ++at) {
+        BadFreeEntry& entry = state_->bad_frees[at];
+        const std::uint64_t status = std::atomic_ref(entry.status.value).load(std::memory_order_acquire);
+        if (status == static_cast<std::uint64_t>(Status::ok)) continue; // its kernel is about to write it
+        const std::uint64_t block = std::atomic_ref(entry.block.value).load(std::memory_order_relaxed);
+        found.push_back({reinterpret_cast<void*>(block), static_cast<Status>(status)});
+    }
+    return found;
+}
+
 void DevicePool::compact(cudaStream_t stream) {
     static const TraceName name("compact", TraceCategory::compact);
     const TraceRange range(name, state_->arena_bytes);
+    state_->frees->launch_all();
     const std::lock_guard lock(state_->mutex);
     state_->backend.wait(stream, state_->surveyed);
     launch_reclaim(state_->backend, stream, state_->heap);
@@ -111,6 +162,7 @@ HeapReport DevicePool::last_report() const {
 }
 
 HeapReport DevicePool::statistics(cudaStream_t stream) {
+    state_->frees->launch_all();
     // Held to the end, so that no later survey begins to overwrite this one's report.
     const std::lock_guard lock(state_->mutex);
     state_->backend.wait(stream, state_->surveyed);

@@ -236,6 +236,7 @@ void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Re
             if (cache->deallocate(*record, ptr, stream.id)) return;
         }
     if (deallocate_to_pools(ptr, stream, what, cache)) return;
+    if (what == Record::State::live && device_arenas.free_block(ptr, stream.handle)) return;
     const Alone alone(*this);
     throw usage_error("cannot free: " + live_.explain(ptr));
 }
@@ -324,6 +325,7 @@ void MemoryPoolManager::State::reset() {
 
 void MemoryPoolManager::State::trim(std::size_t keep_bytes) {
     const Turnstile::Passage passage(turnstile_);
+    device_arenas.launch_frees();
     drain();
     large_.trim(keep_bytes);
 }

@@ -15,6 +15,7 @@
 #include "cuda_zstd/host/statistics.hpp"
 #include "cuda_zstd/host/stream_order.hpp"
 #include "cuda_zstd_memory_pool.h"
+#include "device_arenas.hpp"
 #include "thread_caches.hpp"
 #include "trace_observer.hpp"
 #include "turnstile.hpp"
@@ -71,6 +72,7 @@ struct MemoryPoolManager::State {
 
     PoolOptions options;
     Backend& backend;
+    detail::DeviceArenas device_arenas;
 
 private:
     using Record = detail::BlockRecord;

@@ -6,12 +6,14 @@
 #include "output_list.hpp"
 #include "sequence.hpp"
 
+#include "cuda_zstd/device/warp_pool_vector.hpp"
+
 namespace cuda_zstd::detail {
 
 /// Copies the literals of all sequences to the output, in order. `tail_bytes` are those after the last sequence.
 template <class Env, class Pool>
 CUDA_ZSTD_HD void append_literals(Env& env, Pool& pool, const unsigned char* input,
-                                  const PoolVector<Sequence, Env, Pool>& sequences, std::uint32_t tail_bytes,
+                                  const WarpPoolVector<Sequence, Env, Pool>& sequences, std::uint32_t tail_bytes,
                                   OutputList<Env, Pool>& output) {
     constexpr LaneMask warp = whole_warp<Env>;
     constexpr std::uint32_t lanes = Env::warp_lanes;

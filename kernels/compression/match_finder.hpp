@@ -12,7 +12,7 @@
 #include "bytes.hpp"
 #include "sequence.hpp"
 
-#include "cuda_zstd/device/pool_vector.hpp"
+#include "cuda_zstd/device/warp_pool_vector.hpp"
 
 namespace cuda_zstd::detail {
 
@@ -45,7 +45,7 @@ template <class Env, class Pool>
 class MatchFinder {
 public:
     using Tables = MatchTables<Env::warp_lanes>;
-    using Sequences = PoolVector<Sequence, Env, Pool>;
+    using Sequences = WarpPoolVector<Sequence, Env, Pool>;
     /// Inputs shorter than this have no matches: the search reads 8 bytes at each position.
     static constexpr std::uint32_t smallest_input_bytes = 16;
 

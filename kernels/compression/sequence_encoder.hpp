@@ -12,6 +12,8 @@
 #include "output_list.hpp"
 #include "sequence.hpp"
 
+#include "cuda_zstd/device/warp_pool_vector.hpp"
+
 namespace cuda_zstd::detail {
 
 /// Where a warp puts a batch of bits together: two words a lane, and the carried ones before and after.
@@ -24,7 +26,7 @@ template <class Env, class Pool>
 class SequenceEncoder {
 public:
     using Output = OutputList<Env, Pool>;
-    using Sequences = PoolVector<Sequence, Env, Pool>;
+    using Sequences = WarpPoolVector<Sequence, Env, Pool>;
     static_assert(Env::warp_lanes == 1 || Env::warp_lanes >= 4, "three lanes walk one chain of states each");
 
     CUDA_ZSTD_HD SequenceEncoder(Env& env, Pool& pool, const FseTables& tables, BitStaging<Env>& staging,

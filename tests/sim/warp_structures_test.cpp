@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What is built on the heap for whole warps, under the simulator: warp-wide blocks, scratch frames, lists, and the bump
 // region. Several warps at once, any schedule; what they write must be what they read, and all must come back.
-#include "heap_scenario.hpp"
+#include "run_on_heap.hpp"
 
-#include "cuda_zstd/device/pool_ref.hpp"
-#include "cuda_zstd/device/pool_vector.hpp"
 #include "cuda_zstd/device/scratch_frame.hpp"
+#include "cuda_zstd/device/warp_pool_vector.hpp"
 #include "cuda_zstd/heap/bump.hpp"
 
 #include <gtest/gtest.h>
@@ -19,47 +18,6 @@ namespace {
 
 using namespace cuda_zstd;
 using namespace cuda_zstd::test;
-
-/// Runs `body(env, pool)` in every lane under `seeds` schedules on a new heap each, and checks that all pages came
-/// back.
-template <unsigned Lanes, class Body>
-void run_on_heap(Scenario scenario, unsigned seeds, Body body) {
-    scenario.lanes = Lanes;
-    TinyArena arena;
-    sim::Shape shape;
-    shape.warp_count = scenario.warps;
-    shape.warp_lanes = Lanes;
-    shape.processor_count = scenario.processors;
-    shape.step_limit = 3'000'000;
-    sim::Simulation simulation(shape);
-    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
-        const HeapLayout layout = arena.reset(scenario);
-        const BasicPoolRef<sim_env<Lanes>> pool(Heap<sim_env<Lanes>>::over(arena.base(), layout));
-        sim::ScheduleSpec spec;
-        spec.seed = seed;
-        spec.policy = seed % 2 == 0 ? sim::Policy::random : sim::Policy::pct;
-        const sim::Outcome outcome = simulation.run(spec, [&](unsigned thread) {
-            sim_env<Lanes> env(simulation, thread);
-            body(env, pool, seed);
-        });
-        ASSERT_TRUE(outcome) << "seed " << seed << ": " << outcome.message;
-        const auto solo = Heap<solo_env>::over(arena.base(), layout);
-        solo_env env;
-        while (solo.supply().reclaim(env)) {
-        }
-        const Ledger nothing(solo.pages_base(), layout.payload_bytes());
-        ASSERT_EQ(audit_at_rest(arena.base(), layout, nothing), "") << "seed " << seed;
-        ASSERT_EQ(solo.control(ControlCell::free_pages).value, layout.page_count) << "seed " << seed;
-    }
-}
-
-Scenario three_warps(std::uint32_t pages) {
-    Scenario scenario;
-    scenario.warps = 3;
-    scenario.pages = pages;
-    scenario.processors = 2;
-    return scenario;
-}
 
 /// Warp-wide blocks: every lane gets the same pointer, writes its own part, and finds it unchanged.
 template <unsigned Lanes>
@@ -135,7 +93,7 @@ template <unsigned Lanes>
 void lists(unsigned seeds) {
     run_on_heap<Lanes>(three_warps(3), seeds, [](sim_env<Lanes>& env, const auto& pool_of_all, std::uint64_t seed) {
         auto pool = pool_of_all;
-        using Vector = PoolVector<std::uint64_t, sim_env<Lanes>, decltype(pool)>;
+        using Vector = WarpPoolVector<std::uint64_t, sim_env<Lanes>, decltype(pool)>;
         sim::Random draw(seed * 41 + env.thread() / Lanes);
         const std::uint64_t mine = std::uint64_t{env.thread() / Lanes} << 32;
         Vector list;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "cuda_zstd/core/config.hpp"
+#include "cuda_zstd/core/status.hpp"
 #include "cuda_zstd/device/pool_ref.hpp"
 #include "cuda_zstd/heap/heap_report.hpp"
 #include "cuda_zstd/heap/layout.hpp"
@@ -14,17 +15,28 @@
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 namespace cuda_zstd {
 
 class MemoryPoolManager;
 
+/// A free by the host that the pool refused.
+struct BadFree {
+    void* block = nullptr;
+    /// interior or double_free; foreign for what no block can begin at.
+    Status status = Status::ok;
+};
+
+/// Every member may be called from any thread, but for the moves.
 class CUDA_ZSTD_API DevicePool {
 public:
     /// Reserves `bytes` (metadata, at most 1 % from 64 MiB up, among them) from the manager's arenas and sets the heap
     /// up in `stream` order. Throws `configuration_error` below 1 MiB and `out_of_memory`.
     DevicePool(MemoryPoolManager& manager, std::size_t bytes, cudaStream_t stream = 0);
-    /// Gives the arena back behind all work of the stream it was made on; blocks that still live are gone with it.
+    /// Gives the arena back behind all work of the stream it was made on; blocks that still live are gone with it, and
+    /// so are frees that were not launched. Waits for the surveys and the frees that were. Work of other streams on the
+    /// pool must be done, or ordered before that stream.
     ~DevicePool();
     DevicePool(DevicePool&& other) noexcept;
     DevicePool& operator=(DevicePool&& other) noexcept;
@@ -36,12 +48,31 @@ public:
         return BasicPoolRef<Env>(Heap<Env>::over(arena(), layout()));
     }
 
+    /// Gives back a block that a kernel allocated, behind the work that is in `stream` now: kernels submitted to it
+    /// before may still use the block, and whoever gets the bytes next, on any stream, is ordered behind them. The
+    /// block may come from a kernel of any stream, if `stream` is behind that kernel. Null has no effect. Blocks are
+    /// collected, up to 256 for each stream, and freed by one kernel: when there are more, and in `flush`, `compact`,
+    /// `statistics` and MemoryPoolManager::trim; until then their memory is not available. So what is wrong with a
+    /// pointer inside the heap is known only when that kernel has run: it has no effect, is counted in the report and
+    /// listed by bad_frees. Throws `usage_error` for a pointer that is not in the heap and on a stream that is being
+    /// captured, `cuda_error` when a launch fails; then nothing has changed. MemoryPoolManager::deallocate forwards
+    /// here. Cost: no call of the driver but for the stream's id and state; one launch for 256 blocks.
+    void deallocate(void* block, cudaStream_t stream);
+    /// Launches the frees that are pending for `stream`. To be called before a stream with pending frees is destroyed.
+    /// Throws as `deallocate`. Does not wait.
+    void flush(cudaStream_t stream);
+    /// Frees by the host that were refused, the first 64 since the construction, as far as their kernels have run.
+    /// Waits for nothing.
+    std::vector<BadFree> bad_frees() const;
+
     /// Returns empty slabs to the free pages and publishes a report, in `stream` order; kernels of other streams may
     /// allocate and free meanwhile. Does not wait. Calls on several streams are safe; the last one done is reported.
+    /// Frees by the host that are pending are launched first, each on its stream.
     void compact(cudaStream_t stream);
     /// The last published report; all zero before the first and, for a moment, while one is written. Waits for nothing.
     HeapReport last_report() const;
-    /// Publishes a report in `stream` order, waits for it and returns it.
+    /// Publishes a report in `stream` order, waits for it and returns it. Frees by the host that are pending are
+    /// launched first, each on its stream: those of `stream` are in the report.
     HeapReport statistics(cudaStream_t stream);
 
     /// Bytes of the arena, metadata among them.
