@@ -11,10 +11,14 @@
 namespace cuda_zstd::detail {
 namespace {
 
-/// Only the layout matters here, which all environments that run share.
+/// The host sees the state only when nobody changes it; its cells have the layout of those that kernels change.
+template <class T>
+struct Cell {
+    alignas(sizeof(T)) T value;
+};
 struct PlainCells {
     template <class T>
-    using atom = Atom<T>;
+    using atom = Cell<T>;
 };
 using State = PoolVectorState<PlainCells>;
 using Directory = PoolVectorDirectory;
