@@ -34,14 +34,17 @@ SOURCES = (PROBE, KERNELS)
 # Plain accesses to global memory that are as they should be: entry function, source file, reason.
 PLAIN_STORES = [
     (r"malloc_kernel", r"check_ptx_probe\.cu$", "the caller's own array"),
+    (r"group_kernel", r"device/pool_ref\.hpp$", "the caller's own array"),
+    (r"append_kernel", r"device/pool_vector_ref\.hpp$", "the caller's own element"),
     (r"setup_kernel", r"heap/\w+\.hpp$", "the heap is nobody's before its set-up has ended"),
-    (r"vector_kernel|PoolVector", r"device/pool_vector\.hpp$", "the list's own blocks"),
+    (r"vector_kernel|WarpPoolVector", r"device/warp_pool_vector\.hpp$", "the list's own blocks"),
     (r"scratch_kernel|ScratchFrame", r"device/scratch_frame\.hpp$", "the frame's own blocks"),
     (r"survey_kernel|audit_kernel", r"heap_cuda\.cu$", "a work area of the kernel, read by a later one"),
 ]
 PLAIN_LOADS = [
+    (r"group_kernel", r"device/pool_ref\.hpp$", "the caller's own array"),
     (r"free_kernel", r"check_ptx_probe\.cu$", "the caller's own array"),
-    (r"vector_kernel|PoolVector", r"device/pool_vector\.hpp$", "the list's own blocks"),
+    (r"vector_kernel|WarpPoolVector", r"device/warp_pool_vector\.hpp$", "the list's own blocks"),
     (r"scratch_kernel|ScratchFrame", r"device/scratch_frame\.hpp$", "the frame's own blocks"),
     (r"report_kernel|survey_kernel|audit_kernel", r"heap_cuda\.cu$", "a work area, written by an earlier kernel"),
 ]

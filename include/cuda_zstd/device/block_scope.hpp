@@ -43,12 +43,12 @@ public:
     unsigned thread() const noexcept { return 0; }
     unsigned threads() const noexcept { return 1; }
     void sync() const noexcept {}
-    std::uint32_t load(const Env::atom<std::uint32_t>& cell) const noexcept { return cell.value; }
-    void store(Env::atom<std::uint32_t>& cell, std::uint32_t value) const noexcept { cell.value = value; }
+    std::uint32_t load(const Env::atom<std::uint32_t>& cell) const noexcept { return env_.load(cell, Order::relaxed); }
+    void store(Env::atom<std::uint32_t>& cell, std::uint32_t value) const noexcept {
+        env_.store(cell, value, Order::relaxed);
+    }
     std::uint32_t fetch_add(Env::atom<std::uint32_t>& cell, std::uint32_t value) const noexcept {
-        const std::uint32_t before = cell.value;
-        cell.value = before + value;
-        return before;
+        return env_.fetch_add(cell, value, Order::relaxed);
     }
 
 private:
