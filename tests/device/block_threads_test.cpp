@@ -4,6 +4,7 @@
 #include "cuda_zstd/device/block_allocate.hpp"
 #include "cuda_zstd/device/block_scratch_frame.hpp"
 #include "cuda_zstd/device/scratch_frame.hpp"
+#include "cuda_zstd/heap/format.hpp"
 
 #include <gtest/gtest.h>
 
