@@ -30,7 +30,8 @@ std::size_t bad_free_counter_offset() { return round_up<std::size_t>(survey_work
 } // namespace
 
 /// What the pool needs between calls. Surveys share one work area and one report, so each waits for the one before.
-struct DevicePool::State final : detail::DeviceArenaOwner {
+/// Hidden: as a part of an exported class it would be exported too.
+struct __attribute__((visibility("hidden"))) DevicePool::State final : detail::DeviceArenaOwner {
     MemoryPoolManager& manager;
     Backend& backend;
     cudaStream_t stream; ///< the arena's own

@@ -29,7 +29,8 @@
 
 namespace cuda_zstd {
 
-struct MemoryPoolManager::State {
+/// Hidden: as a part of an exported class it would be exported too.
+struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
     explicit State(const PoolOptions& checked);
     ~State();
 
