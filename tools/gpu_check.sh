@@ -18,8 +18,8 @@ usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP
   --survey          the benchmarks at their full size, collected in build/survey; call again to go on with what is not done yet
                     (remove build/survey to begin anew)
   --soak SEED       four minutes of random pairs, which go on where the last call ended (build/soak.state), 1,000 cycles of
-                    filling and emptying; then the GPU tests again and again, each time in another order, from SEED on until
-                    the time is over; prints the seed to go on with
+                    filling and emptying; then the GPU tests again and again, each time in another order and with other
+                    draws, from SEED on until the time is over; prints the seed to go on with
 TEXT
 }
 
@@ -175,7 +175,7 @@ soak() {
     step "soak" 400 "$device_soak" --state build/soak.state --seconds 240 --cycles 1000 || die "soak: device_soak failed"
     while ((SECONDS < limit_s - 60)); do
         for program in "${test_programs[@]}"; do
-            timeout --kill-after=5 60 "$program" --gtest_brief=1 --gtest_shuffle \
+            CUDA_ZSTD_TEST_SEED=$seed timeout --kill-after=5 60 "$program" --gtest_brief=1 --gtest_shuffle \
                 --gtest_random_seed=$((seed % 99999)) >build/soak.log 2>&1 || {
                 tail -n 50 build/soak.log
                 die "soak: $(basename "$program") failed with seed $seed"

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Data of many kinds to compress, and libzstd's decoder to check with.
-// Invariant: everything is a function of the seed.
+// Invariant: everything is a function of the seed and of the run's.
 #pragma once
+
+#include "../test_seed.hpp"
 
 #include <gtest/gtest.h>
 
@@ -28,7 +30,7 @@ inline std::string name_of(Kind kind) {
 }
 
 inline Bytes make_data(Kind kind, std::size_t bytes, std::uint64_t seed) {
-    std::mt19937_64 random(seed * 1000003 + static_cast<std::uint64_t>(kind));
+    std::mt19937_64 random(cuda_zstd::test_seed(seed * 1000003 + static_cast<std::uint64_t>(kind)));
     const auto below = [&](std::uint64_t bound) { return random() % bound; };
     Bytes data;
     data.reserve(bytes);

@@ -35,7 +35,7 @@ private:
     template <class Body>
     void run(std::uint64_t seed, Body&& body) {
         cuda_zstd::sim::ScheduleSpec schedule;
-        schedule.seed = seed;
+        schedule.seed = cuda_zstd::test_seed(seed);
         const auto outcome = simulation_.run(schedule, [&](unsigned thread) {
             Env env(simulation_, thread);
             body(env);

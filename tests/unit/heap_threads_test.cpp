@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The device heap on real threads: eight of them allocate and free any sizes, stamp what they own, and look at the
 // stamps before they give it back. Under ThreadSanitizer the stamps, plain memory, are what a missing order shows on.
+#include "../test_seed.hpp"
 #include "cuda_zstd/env/solo_env.hpp"
 #include "cuda_zstd/heap/format.hpp"
 #include "cuda_zstd/heap/heap.hpp"
@@ -92,7 +93,7 @@ void free_checked(solo_env& env, const Heap<solo_env>& heap, const Block& block,
 Outcome run_thread(const Heap<solo_env>& heap, Exchange& exchange, unsigned thread, unsigned rounds,
                    const std::vector<std::size_t>& sizes) {
     solo_env env(thread % 4);
-    std::mt19937_64 random(thread + 1);
+    std::mt19937_64 random(test_seed(thread + 1));
     std::vector<Block> held;
     Outcome outcome;
     for (unsigned round = 0; round < rounds; ++round) {

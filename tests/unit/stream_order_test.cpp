@@ -1,77 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Blocks that go from stream to stream on the host backend, with work that would destroy data if the order were wrong.
-#include "cuda_zstd_memory_pool_enhanced.h"
-#include "pool_state.hpp"
+#include "../test_seed.hpp"
+#include "stream_order_fixture.hpp"
 
-#include <gtest/gtest.h>
-
-#include <atomic>
-#include <chrono>
-#include <cstring>
 #include <random>
-#include <stdexcept>
-#include <thread>
 #include <vector>
 
 namespace cuda_zstd {
 namespace {
 
 using namespace std::chrono_literals;
-
-constexpr std::size_t MiB = std::size_t{1} << 20;
-
-/// Work that a stream does not get past until the test opens it.
-class Gate {
-public:
-    ~Gate() { open(); }
-    void close(Backend& backend, cudaStream_t stream) {
-        backend.host_task(stream, [state = state_] {
-            while (!state->load())
-                std::this_thread::yield();
-        });
-    }
-    void open() { state_->store(true); }
-
-private:
-    std::shared_ptr<std::atomic<bool>> state_ = std::make_shared<std::atomic<bool>>(false);
-};
-
-class StreamOrderTest : public testing::Test {
-protected:
-    StreamOrderTest() {
-        for (cudaStream_t& stream : streams)
-            stream = backend.create_stream();
-    }
-    ~StreamOrderTest() override {
-        for (Gate& gate : gates)
-            gate.open();
-        for (const cudaStream_t stream : streams)
-            backend.destroy_stream(stream);
-    }
-
-    static PoolOptions options(std::size_t max_bytes) {
-        PoolOptions made;
-        made.backend = BackendKind::host;
-        made.max_bytes = max_bytes;
-        made.growth = Growth::exact;
-        return made;
-    }
-    /// The stream writes `value` behind its gate.
-    void write_later(std::size_t stream, void* block, unsigned char value, std::size_t bytes) {
-        gates[stream].close(backend, streams[stream]);
-        backend.fill_async(block, value, bytes, streams[stream]);
-    }
-    /// Time for work to run that should wait.
-    static void give_wrong_order_a_chance() { std::this_thread::sleep_for(50ms); }
-    static bool all(const void* block, unsigned char value, std::size_t bytes) {
-        const auto* byte = static_cast<const unsigned char*>(block);
-        return byte[0] == value && std::memcmp(byte, byte + 1, bytes - 1) == 0;
-    }
-
-    Backend& backend = Backend::get(BackendKind::host);
-    std::array<cudaStream_t, 3> streams{};
-    std::array<Gate, 3> gates;
-};
 
 class StreamOrderBySize : public StreamOrderTest, public testing::WithParamInterface<std::size_t> {};
 
@@ -223,104 +161,6 @@ TEST_F(StreamOrderTest, ANewSlabIsUsedBeforeAnotherStreamsPendingSlots) {
         backend.destroy_stream(stream);
 }
 
-/// A stream that ends right after it deferred an event never records it: such streams must not make the pool grow.
-TEST_F(StreamOrderTest, StreamsThatEndHoldLittleMemoryBack) {
-    for (const std::size_t bytes : {std::size_t{50000}, MiB, 20 * MiB}) {
-        MemoryPoolManager pool(options(4096 * MiB));
-        for (int i = 0; i < 200; ++i) {
-            const cudaStream_t stream = backend.create_stream();
-            // The second free is of a block that the stream got from itself.
-            for (int k = 0; k < 2; ++k)
-                pool.deallocate(pool.allocate(bytes, stream), stream);
-            backend.destroy_stream(stream);
-        }
-        EXPECT_LE(pool.get_pool_size(), 128 * MiB) << bytes << " bytes";
-        EXPECT_EQ(pool.statistics().idle_waits, 0u);
-        EXPECT_EQ(PoolInspector::check(pool), "");
-        pool.trim();
-        EXPECT_EQ(pool.get_pool_size(), 0u);
-    }
-}
-
-/// What a task throws belongs to the one who synchronizes its stream.
-TEST_F(StreamOrderTest, ResetAndTheEndOfAPoolLeaveTaskErrorsAlone) {
-    {
-        MemoryPoolManager pool(options(64 * MiB));
-        backend.host_task(streams[0], [] { throw std::runtime_error("before the reset"); });
-        EXPECT_NO_THROW(pool.reset());
-        EXPECT_EQ(pool.statistics().resets, 1u);
-        backend.host_task(streams[1], [] { throw std::runtime_error("before the end"); });
-    }
-    EXPECT_THROW(backend.synchronize(streams[0]), std::runtime_error);
-    EXPECT_THROW(backend.synchronize(streams[1]), std::runtime_error);
-}
-
-/// While one thread waits in trim for a block of a pool, others go on with that pool.
-TEST_F(StreamOrderTest, AWaitingTrimHoldsNobodyUp) {
-    for (const std::size_t bytes : {std::size_t{200000}, 3 * MiB}) {
-        MemoryPoolManager pool(options(256 * MiB));
-        Gate gate;
-        void* block = pool.allocate(bytes, streams[0]);
-        gate.close(backend, streams[0]);
-        pool.deallocate(block, streams[0]);
-        std::atomic<bool> trimmed{false};
-        std::thread trimming([&] {
-            pool.trim();
-            trimmed.store(true);
-        });
-        std::atomic<bool> served{false};
-        std::thread allocating([&] {
-            while (pool.statistics().host_waits == 0) // until the trim has come to its waiting
-                std::this_thread::yield();
-            for (int i = 0; i < 20; ++i) {
-                std::this_thread::sleep_for(1ms);
-                pool.deallocate(pool.allocate(bytes, streams[1]), streams[1]);
-            }
-            served.store(true);
-        });
-        // The gate stays closed for as long as it takes; the limit ends the test where the trim does hold others up.
-        for (int i = 0; i < 6000 && !served.load(); ++i)
-            std::this_thread::sleep_for(10ms);
-        EXPECT_TRUE(served.load()) << bytes << " bytes";
-        EXPECT_FALSE(trimmed.load()) << "trim waits for what is pending";
-        gate.open();
-        trimming.join();
-        allocating.join();
-    }
-}
-
-/// A handle that the runtime hands out again is another stream.
-TEST_F(StreamOrderTest, ARecycledHandleIsAnotherStream) {
-    MemoryPoolManager pool(options(64 * MiB));
-    for (int i = 0; i < 200; ++i) {
-        const cudaStream_t stream = backend.create_stream();
-        void* block = pool.allocate(100000, stream);
-        backend.fill_async(block, static_cast<unsigned char>(i), 100000, stream);
-        pool.deallocate(block, stream);
-        backend.destroy_stream(stream);
-    }
-    EXPECT_LE(pool.get_pool_size(), 32 * MiB) << "blocks of streams that are gone are used again";
-    EXPECT_EQ(PoolInspector::check(pool), "");
-}
-
-/// Trim waits for pending frees: it gives back what they hold.
-TEST_F(StreamOrderTest, TrimDrainsPendingFrees) {
-    MemoryPoolManager pool(options(256 * MiB));
-    void* block = pool.allocate(256 * MiB, streams[0]);
-    write_later(0, block, 1, MiB);
-    pool.deallocate(block, streams[0]);
-    std::atomic<bool> trimmed{false};
-    std::thread opening([&] {
-        while (pool.statistics().host_waits == 0 && !trimmed.load()) // until the trim has come to its waiting
-            std::this_thread::yield();
-        gates[0].open();
-    });
-    pool.trim();
-    trimmed.store(true);
-    opening.join();
-    EXPECT_EQ(pool.get_pool_size(), 0u);
-}
-
 /// Blocks of all sizes wander between the streams of several threads; each task fills its block, lets others run, and
 /// finds its own bytes. Publishing a block before its event is recorded shows here, and under ThreadSanitizer.
 TEST_F(StreamOrderTest, NoTaskSeesAnothersBytes) {
@@ -330,7 +170,7 @@ TEST_F(StreamOrderTest, NoTaskSeesAnothersBytes) {
     std::vector<std::thread> threads;
     for (unsigned t = 0; t < 4; ++t)
         threads.emplace_back([&, t] {
-            std::mt19937 random(t);
+            std::mt19937_64 random(test_seed(t));
             std::array<cudaStream_t, 2> own{backend.create_stream(), backend.create_stream()};
             for (unsigned i = 0; i < 150; ++i) {
                 const cudaStream_t stream = own[random() % 2];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Every member from eight threads at once. ThreadSanitizer runs this.
+#include "../test_seed.hpp"
 #include "cuda_zstd_memory_pool_enhanced.h"
 #include "pool_state.hpp"
 
@@ -26,7 +27,7 @@ struct Owned {
     unsigned char value = 0;
 };
 
-std::size_t random_bytes(std::mt19937& random) {
+std::size_t random_bytes(std::mt19937_64& random) {
     switch (random() % 8) {
     case 0:
         return 1 + random() % (4 * MiB);
@@ -58,7 +59,7 @@ TEST_P(StressTest, BlocksAreTheirOwnersWhileOthersTrimAndLook) {
     std::vector<std::thread> threads;
     for (unsigned t = 0; t < thread_count; ++t)
         threads.emplace_back([&, t] {
-            std::mt19937 random(t + 1);
+            std::mt19937_64 random(test_seed(t + 1));
             const cudaStream_t stream = t % 2 == 0 ? nullptr : backend.create_stream();
             std::vector<Owned> held;
             const auto free_one = [&] {
@@ -132,7 +133,7 @@ TEST_P(StressTest, ResetAmongAllocations) {
     std::vector<std::thread> threads;
     for (unsigned t = 0; t < thread_count; ++t)
         threads.emplace_back([&, t] {
-            std::mt19937 random(t + 100);
+            std::mt19937_64 random(test_seed(t + 100));
             std::vector<void*>& held = left[t];
             for (unsigned i = 0; i < 600; ++i) {
                 if (void* block = pool.try_allocate(random_bytes(random))) held.push_back(block);
