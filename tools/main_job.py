@@ -137,6 +137,12 @@ def write_csv(path: pathlib.Path, cases: list[Case], kernel_seconds: float, lz4:
             rows.writerow(["LZ4_compress_fast(1)", whole.name, "ratio", "", ratio(whole.size, lz4)])
 
 
+def later_waves(total: dict) -> str:
+    """How many chunks did not fit beside the others of their wave, where there were any."""
+    chunks = total["chunks_done_in_a_later_wave"]
+    return f"; {chunks} compressed in a smaller wave, since the pool was full" if chunks else ""
+
+
 def print_pool(report: dict) -> None:
     """The statistics of the device pool and of its manager at the end of a run."""
     pool, total = report["pool"], report["total"]
@@ -149,7 +155,8 @@ def print_pool(report: dict) -> None:
           f"  Fragmentation:    {100 * pool['fragmentation']:.1f}%\n"
           f"  Leaked:           {total['leaked_bytes']} bytes\n"
           f"Chunks: {total['chunks']}, of which {total['chunks_stored']} stored because they do not compress, "
-          f"{total['chunks_stored_for_want_of_memory']} for want of memory")
+          f"{total['chunks_stored_for_want_of_memory']} for want of memory"
+          f"{later_waves(total)}")
     if report.get("manager_statistics"):
         print(report["manager_statistics"].strip())
 
@@ -229,7 +236,8 @@ def main() -> int:
     leaked = sum(report["total"]["leaked_bytes"] + report["pool"]["live_bytes"] for report in reports)
     if leaked:
         print(f"LEAK: {leaked} bytes of the pool were never given back", file=sys.stderr)
-    short = sum(report["total"]["chunks_stored_for_want_of_memory"] for report in reports) if arguments.fits else 0
+    totals = [report["total"] for report in reports] if arguments.fits else []
+    short = sum(total["chunks_stored_for_want_of_memory"] + total["chunks_done_in_a_later_wave"] for total in totals)
     if short:
         print(f"SHORTAGE: the pool had no memory for {short} chunks", file=sys.stderr)
     print(f"{len(files)} files, decoded with {decoder.name}: {len(wrong)} mismatches")

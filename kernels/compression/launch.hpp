@@ -9,8 +9,12 @@
 #include "cuda_zstd/host/backend.hpp"
 
 #include <cstddef>
+#include <cstdint>
 
 namespace cuda_zstd::compression {
+
+/// How often `launch_compress` tries a chunk before it is stored for want of memory.
+inline constexpr std::uint32_t launch_attempts = 2;
 
 /// Compresses every chunk that is `pending` or had `no_memory`, then tries those again that had no memory, when the
 /// others have freed their lists. What had none twice is stored. Throws `cuda_error` when a launch is refused.

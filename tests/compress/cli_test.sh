@@ -94,6 +94,15 @@ check "many waves" "$program" -q -f --wave 128K -o waves.zst both
 check "round trip of many waves" same waves.zst both
 check "one wave" "$program" -q -f --wave 1G -o wave.zst both
 check "round trip of one wave" same wave.zst both
+# More in flight than the pool can serve: what found it full is compressed with fewer beside it, and waves get smaller.
+seq 1 1500000 >many
+check "a roomy pool" "$program" -q -f -o roomy.zst many
+check "a wave far above the pool" bash -c "'$program' --json -f --pool 1M --wave 8M -o tight.zst many >tight.json"
+check "the tight pool's result is the roomy one's" cmp roomy.zst tight.zst
+figure() { python3 -c "import json, sys; print(eval('r' + sys.argv[2], {'r': json.load(open(sys.argv[1]))}))" "$1" "$2"; }
+check "no chunk is stored for want of memory" test "$(figure tight.json "['total']['chunks_stored_for_want_of_memory']")" = 0
+check "some had to wait for a smaller wave" test "$(figure tight.json "['total']['chunks_done_in_a_later_wave']")" -gt 0
+check "waves get smaller" test "$(figure tight.json "['wave_bytes']")" -lt $((8 << 20))
 touch -d '2020-02-02 02:02:02' numbers
 chmod 640 numbers
 check "compress again" "$program" -q -f numbers
@@ -111,6 +120,16 @@ check "round trip of an odd name" same "$odd_name.zst" numbers
 printf bracketed >'[numbers,noise]'
 check "a name in brackets is no list" "$program" -q '[numbers,noise]'
 check "round trip of a name in brackets" same '[numbers,noise].zst' '[numbers,noise]'
+# As zstd does: links are ignored without -f, but not the pipes that a shell names by links.
+ln -s numbers link
+check "a link among files is ignored" bash -c "'$program' -c link one 2>link.txt >linked.zst"
+check "the link is named" grep -qF 'link: is a symbolic link, ignored' link.txt
+check "the other file is compressed" same linked.zst one
+check "-q says nothing of it" test -z "$("$program" -q -c link one 2>&1 >/dev/null)"
+check "-f follows links" "$program" -q -f link
+check "round trip of a link" same link.zst numbers
+check "a pipe of the shell is no link" bash -c "'$program' -c <(cat numbers) >substituted.zst"
+check "round trip of a pipe of the shell" same substituted.zst numbers
 rm -f asked.zst
 cp numbers asked
 echo old >asked.zst
@@ -138,6 +157,13 @@ check "--version" bash -c "'$program' --version | grep -q '^pool-zstd [0-9]'"
 # ---- what is refused, and how ----
 refused "a missing file" "missing: cannot be read: No such file" missing
 refused "a folder" "directory: is a folder" directory
+ln -s numbers only_link
+refused "nothing but a link" "only_link: is a symbolic link, ignored" only_link
+refused "nothing but a link, with -q" "only_link: is a symbolic link, ignored" -q only_link
+ln -s nowhere dangling
+refused "a link to nothing" "dangling: is a symbolic link, ignored" dangling
+refused "a link to nothing with -f" "dangling: cannot be read: No such file" -f dangling
+check "a link leaves no output" test ! -e only_link.zst
 rm -f numbers.zst
 refused "a folder among files" "directory: is a folder" -q directory numbers
 check "the other file is compressed" same numbers.zst numbers

@@ -25,11 +25,16 @@ bool is_same_file(const std::string& name, const struct stat& status) {
            existing.st_ino == status.st_ino;
 }
 
+bool is_link(const std::string& name) {
+    struct stat status {};
+    if (name == "-" || ::lstat(name.c_str(), &status) != 0 || !S_ISLNK(status.st_mode)) return false;
+    return ::stat(name.c_str(), &status) != 0 || !S_ISFIFO(status.st_mode);
+}
+
 /// Whether the output may be replaced: asked of the user where there is one to ask.
 bool may_replace(const std::string& output) {
     if (isatty(STDIN_FILENO) == 0 || isatty(STDERR_FILENO) == 0) return false;
     say("pool-zstd: {} already exists; overwrite (y/n)? ", output);
-    std::fflush(stderr);
     std::string answer;
     for (int c = std::getchar(); c != '\n' && c != EOF; c = std::getchar())
         answer += static_cast<char>(c);
@@ -67,6 +72,7 @@ FileFigures& FileFigures::operator+=(const FileFigures& other) {
     stored_chunks += other.stored_chunks;
     no_memory_chunks += other.no_memory_chunks;
     retried_chunks += other.retried_chunks;
+    later_chunks += other.later_chunks;
     seconds += other.seconds;
     return *this;
 }
@@ -88,6 +94,19 @@ InputFile::InputFile(const std::string& file_name, const Options& options) : nam
     if (output_name == "-") return;
     if (is_same_file(output_name, status)) throw Error(fmt::format("{}: is input and output at once", shown_name()));
     overwrite = options.output ? options.overwrite : check_output(output_name, options);
+}
+
+void ignore_links(Options& options) {
+    if (options.overwrite == Overwrite::force) return;
+    std::string last;
+    std::erase_if(options.inputs, [&](const std::string& name) {
+        if (!is_link(name)) return false;
+        last = fmt::format("{}: is a symbolic link, ignored; -f follows links", name);
+        if (options.verbosity == Verbosity::normal) say("pool-zstd: {}\n", last);
+        return true;
+    });
+    if (!options.inputs.empty()) return;
+    throw Error(options.verbosity == Verbosity::normal ? "no input is left" : last);
 }
 
 void check_shared_output(const Options& options) {

@@ -39,9 +39,11 @@ struct FileFigures {
     /// Sum of what each chunk would have been given without a pool.
     std::uint64_t worst_case_bytes = 0;
     std::uint64_t stored_chunks = 0;
-    /// Chunks stored because the pool had no memory, and those that got it at the second attempt.
+    /// Chunks stored because the pool had no memory, those that got it at their wave's second attempt, and those that
+    /// got it in a smaller wave.
     std::uint64_t no_memory_chunks = 0;
     std::uint64_t retried_chunks = 0;
+    std::uint64_t later_chunks = 0;
     /// Its bytes' share of the kernel time of its waves, which overlap: a report scales the sum to the time that
     /// passed.
     double seconds = 0;
@@ -69,6 +71,10 @@ struct InputFile {
     FileFigures figures;
     bool failed = false;
 };
+
+/// Takes symbolic links out of the inputs, as zstd does, unless -f is given; pipes behind links stay, since a shell
+/// names them so. Throws Error when nothing is left.
+void ignore_links(Options& options);
 
 /// Throws Error when the output that all inputs share (-o) is one of them: completing it would destroy that one.
 void check_shared_output(const Options& options);

@@ -52,6 +52,7 @@ cuda_zstd::MemoryPoolManager& make_manager() {
 
 int compress(Options options) {
     const auto begin = std::chrono::steady_clock::now();
+    ignore_links(options);
     if (options.output) {
         check_shared_output(options);
         options.overwrite = check_output(*options.output, options);

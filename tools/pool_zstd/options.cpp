@@ -144,7 +144,7 @@ std::optional<Options> parse_command_line(int argc, char** argv) {
     auto* const output_option = app.add_option("-o", output, "write to this file (several inputs are concatenated)");
     app.add_flag("-c,--stdout", to_stdout, "write to stdout");
     auto* const folder_option = app.add_option("--output-dir-flat", folder, "write all outputs into this folder");
-    app.add_flag("-f,--force", force, "overwrite outputs; write to a terminal");
+    app.add_flag("-f,--force", force, "overwrite outputs; write to a terminal; follow symbolic links");
     app.add_flag("-k,--keep", keep, "keep the inputs (they always are)");
     app.add_flag("-q,--quiet", quiet, "print errors only");
     app.add_option("--chunk", chunk_text, "bytes that are compressed independently, 1K to 128K")->capture_default_str();

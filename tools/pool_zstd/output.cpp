@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "output.hpp"
 
+#include "message.hpp"
+
 #include <fmt/format.h>
 
 #include <atomic>
@@ -22,6 +24,7 @@ mode_t process_umask = 022;
 
 extern "C" void remove_and_end(int signal) {
     if (has_live_temporary.load()) ::unlink(live_temporary);
+    erase_bar();
     std::signal(signal, SIG_DFL);
     ::raise(signal);
 }

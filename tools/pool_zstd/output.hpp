@@ -48,8 +48,8 @@ private:
     sigset_t before_;
 };
 
-/// Makes the signals that end a program remove the temporary file first. Only the thread that opens outputs may take
-/// them: others are to be made under SignalsHeld.
+/// Makes the signals that end a program remove the temporary file and the progress bar first. Only the thread that
+/// opens outputs may take them: others are to be made under SignalsHeld.
 void install_signal_handlers();
 
 } // namespace pool_zstd

@@ -12,12 +12,13 @@ namespace pool_zstd {
 
 using cuda_zstd::BackendKind;
 using cuda_zstd::compression::ChunkState;
+using cuda_zstd::compression::launch_attempts;
 using cuda_zstd::compression::worst_case_scratch_bytes;
 
 namespace {
 
-/// Input bytes of a wave: what was asked for, else what keeps the machine busy while three waves' worst case fits the
-/// pool; whole chunks, and no more than there is.
+/// Input bytes of a wave: what was asked for, else what keeps the machine busy while the worst case of `most_waves`
+/// fits the pool; whole chunks, and no more than there is.
 std::size_t choose_wave_bytes(const Options& options, BackendKind kind, std::uint64_t expected_bytes,
                               std::size_t most_waves) {
     std::size_t bytes = options.wave_bytes;
@@ -46,7 +47,7 @@ Pipeline::Pipeline(const Options& options, cuda_zstd::MemoryPoolManager& manager
                    Listener listener)
     : options_(options), manager_(manager), backend_(manager.backend()), listener_(std::move(listener)),
       wave_bytes_(choose_wave_bytes(options, manager.backend().kind(), expected_bytes, most_waves)),
-      pool_(make_pool(options, manager)) {
+      pool_(make_pool(options, manager)), mender_(options, manager, pool_) {
     // The heap is set up on stream 0; the waves' streams do not wait for that one.
     backend_.synchronize(cudaStream_t{});
 }
@@ -97,7 +98,7 @@ void Pipeline::add(const std::string& name) {
     WavePart::Position position = WavePart::Position::inside;
     while (position == WavePart::Position::inside && !file->failed) {
         Wave& wave = filling();
-        const std::size_t room = std::size_t{wave.room_chunks()} * options_.chunk_bytes;
+        const std::size_t room = std::size_t{wave.room_chunks(wave_bytes_)} * options_.chunk_bytes;
         if (room == 0) {
             submit_filling();
             continue;
@@ -132,9 +133,20 @@ void Pipeline::collect_oldest() {
     wave->collect();
     in_flight_.pop_front();
     kernel_ms_ += wave->kernel_ms();
+    mend(*wave);
     write(*wave);
     wave->clear();
     idle_.push_back(wave);
+}
+
+void Pipeline::mend(Wave& wave) {
+    if (!Mender::is_needed(wave)) return;
+    wave_bytes_ = std::clamp(wave.input_bytes() / 2 / options_.chunk_bytes * options_.chunk_bytes,
+                             std::uint64_t{options_.chunk_bytes}, std::uint64_t{wave_bytes_});
+    // Then the pool is the mender's alone.
+    for (Wave* const other : in_flight_)
+        other->wait();
+    kernel_ms_ += mender_.mend(wave);
 }
 
 void Pipeline::write(Wave& wave) {
@@ -167,7 +179,8 @@ void Pipeline::write_part(Wave& wave, const WavePart& part) {
         figures.worst_case_bytes += worst_case_scratch_bytes(chunks[i].bytes);
         if (result.state == ChunkState::stored) ++figures.stored_chunks;
         if (result.state == ChunkState::no_memory) ++figures.no_memory_chunks;
-        if (result.state != ChunkState::no_memory && result.failed_attempts != 0) ++figures.retried_chunks;
+        if (result.state != ChunkState::no_memory && result.failed_attempts != 0)
+            ++(result.failed_attempts < launch_attempts ? figures.retried_chunks : figures.later_chunks);
     }
     figures.chunk_count += results.size();
     if (wave.input_bytes() != 0)

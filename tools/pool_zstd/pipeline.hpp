@@ -3,9 +3,11 @@
 //
 // Invariant: waves are collected in the order in which they were submitted, so a file's frames are written in order;
 // one output is open at a time. An error of one file ends that file, and the others go on; an error of an output that
-// all files share ends everything.
+// all files share ends everything. A chunk that found the pool full is compressed again, with fewer beside it, before
+// its wave is written, and later waves are smaller.
 #pragma once
 
+#include "mender.hpp"
 #include "output.hpp"
 #include "wave.hpp"
 
@@ -42,6 +44,7 @@ public:
     /// Files that failed.
     std::size_t failed_files() const { return failed_files_; }
     double kernel_ms() const { return kernel_ms_; }
+    /// Input bytes of a wave, as they are now.
     std::size_t wave_bytes() const { return wave_bytes_; }
     cuda_zstd::HeapReport pool_report();
 
@@ -52,6 +55,7 @@ private:
     Wave& filling();
     void submit_filling();
     void collect_oldest();
+    void mend(Wave& wave);
     void write(Wave& wave);
     void write_part(Wave& wave, const WavePart& part);
     void fail(InputFile& file, const std::string& message);
@@ -62,6 +66,7 @@ private:
     Listener listener_;
     std::size_t wave_bytes_;
     cuda_zstd::DevicePool pool_;
+    Mender mender_;
     std::vector<std::unique_ptr<Wave>> waves_;
     /// Fewer than `most_waves` when there was no memory for one more.
     std::size_t wave_limit_ = most_waves;

@@ -6,8 +6,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
-#include <unistd.h>
+#include <cstdio>
 
 namespace pool_zstd {
 namespace {
@@ -32,6 +31,7 @@ nlohmann::ordered_json to_json(const FileFigures& figures) {
             {"chunks_stored", figures.stored_chunks},
             {"chunks_stored_for_want_of_memory", figures.no_memory_chunks},
             {"chunks_done_at_the_second_attempt", figures.retried_chunks},
+            {"chunks_done_in_a_later_wave", figures.later_chunks},
             {"scratch_bytes", figures.scratch_bytes},
             {"worst_case_scratch_bytes", figures.worst_case_bytes},
             {"scratch_share_of_worst_case",
@@ -60,34 +60,12 @@ std::string table_row(const std::string& name, const FileFigures& figures) {
 
 } // namespace
 
-Report::Report(const Options& options, std::uint64_t expected_bytes)
-    : options_(options), expected_bytes_(expected_bytes),
-      draws_bar_(options.verbosity == Verbosity::normal && isatty(STDERR_FILENO) != 0),
-      begin_(std::chrono::steady_clock::now()), last_drawn_(begin_) {}
-
-void Report::progress(std::uint64_t done_bytes) {
-    if (!draws_bar_) return;
-    const auto now = std::chrono::steady_clock::now();
-    if (now - last_drawn_ < std::chrono::milliseconds(100)) return;
-    last_drawn_ = now;
-    const double rate = megabytes_per_second(done_bytes, std::chrono::duration<double>(now - begin_).count());
-    if (expected_bytes_ != 0) {
-        constexpr std::uint64_t width = 30;
-        const std::uint64_t done = std::min(done_bytes, expected_bytes_);
-        const auto filled = static_cast<std::size_t>(width * done / expected_bytes_);
-        say("\r[{:<{}}] {:3}%  {}  {:.0f} MB/s\x1b[K", std::string(filled, '#'), width, 100 * done / expected_bytes_,
-            human_bytes(done_bytes), rate);
-    } else {
-        say("\r{}  {:.0f} MB/s\x1b[K", human_bytes(done_bytes), rate);
-    }
-    std::fflush(stderr);
-    bar_is_drawn_ = true;
+Report::Report(const Options& options, std::uint64_t expected_bytes) : options_(options) {
+    if (options.verbosity == Verbosity::normal && can_draw_bar()) bar_.emplace(expected_bytes);
 }
 
-void Report::clear_bar() {
-    if (!bar_is_drawn_) return;
-    say("\r\x1b[K");
-    bar_is_drawn_ = false;
+void Report::progress(std::uint64_t done_bytes) {
+    if (bar_) bar_->show(done_bytes);
 }
 
 void Report::file(const InputFile& file) {
@@ -96,7 +74,6 @@ void Report::file(const InputFile& file) {
     const bool prints =
         options_.verbosity == Verbosity::normal && options_.figures == Figures::none && !options_.writes_to_stdout();
     if (!prints) return;
-    clear_bar();
     const FileFigures& figures = file.figures;
     const double percent = figures.input_bytes == 0 ? 100.0
                                                     : 100.0 * static_cast<double>(figures.output_bytes) /
@@ -108,10 +85,7 @@ void Report::file(const InputFile& file) {
             file.shown_name(), figures.no_memory_chunks, figures.chunk_count);
 }
 
-void Report::error(const std::string& message) {
-    clear_bar();
-    say("pool-zstd: {}\n", message);
-}
+void Report::error(const std::string& message) { say("pool-zstd: {}\n", message); }
 
 std::string Report::table(const RunFigures& run) const {
     std::string text = fmt::format("Backend: {} ({})\n", run.backend, run.device);
@@ -125,8 +99,8 @@ std::string Report::table(const RunFigures& run) const {
     text += fmt::format(
         "\nScratch: what the chunks took from the pool, each at its most. Worst case: chunk/4 sequences of 8 B and\n"
         "ZSTD_compressBound(chunk) of output for every chunk. Stored: chunks that do not compress. No memory: chunks\n"
-        "stored because the pool was full ({} more got memory at the second attempt).\n",
-        total_.retried_chunks);
+        "stored because the pool was full ({} more got memory at the second attempt, {} in a smaller wave).\n",
+        total_.retried_chunks, total_.later_chunks);
     text += fmt::format("Time: {:.3f} s in all; kernels {:.3f} s, added up over waves that overlap.\n", run.seconds,
                         run.kernel_ms / 1000);
     text += fmt::format("\nDevice Pool Stats:\n"
@@ -176,7 +150,7 @@ std::string Report::json(const RunFigures& run) const {
 }
 
 void Report::end(const RunFigures& run) {
-    clear_bar();
+    erase_bar();
     if (options_.figures == Figures::none) return;
     if (total_.seconds > 0) {
         for (Row& row : rows_)

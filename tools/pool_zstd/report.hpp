@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 // What the user sees: a line for each file, the progress bar, and the figures as a table or as JSON.
-// Invariant: compressed data and figures never share a stream; the progress bar is drawn on terminals only.
+// Invariant: compressed data and figures never share a stream; the progress bar is drawn on terminals only, and is gone
+// when the figures come.
 #pragma once
 
 #include "files.hpp"
+#include "progress_bar.hpp"
 
 #include "cuda_zstd/device/device_pool.hpp"
 
-#include <chrono>
 #include <cstdint>
-#include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,7 +44,6 @@ public:
     void end(const RunFigures& run);
 
 private:
-    void clear_bar();
     std::string table(const RunFigures& run) const;
     std::string json(const RunFigures& run) const;
 
@@ -54,11 +54,7 @@ private:
     };
 
     const Options& options_;
-    std::uint64_t expected_bytes_;
-    bool draws_bar_;
-    bool bar_is_drawn_ = false;
-    std::chrono::steady_clock::time_point begin_;
-    std::chrono::steady_clock::time_point last_drawn_;
+    std::optional<ProgressBar> bar_;
     std::vector<Row> rows_;
     FileFigures total_;
 };

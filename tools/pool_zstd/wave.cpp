@@ -6,6 +6,7 @@
 #include "cuda_zstd/host/trace.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 namespace pool_zstd {
 
@@ -67,10 +68,10 @@ Wave::~Wave() {
 
 unsigned char* Wave::tail() const { return input_.host->data() + input_padding_bytes + used_bytes_; }
 
-std::uint32_t Wave::room_chunks() const {
-    const auto by_bytes = input_bytes_ < capacity_bytes_
-                              ? static_cast<std::uint32_t>((capacity_bytes_ - input_bytes_) / chunk_bytes_)
-                              : 0;
+std::uint32_t Wave::room_chunks(std::size_t limit_bytes) const {
+    const std::size_t most_bytes = std::min(limit_bytes, capacity_bytes_);
+    const auto by_bytes =
+        input_bytes_ < most_bytes ? static_cast<std::uint32_t>((most_bytes - input_bytes_) / chunk_bytes_) : 0;
     return std::min(by_bytes, most_chunks_ - chunk_count_);
 }
 
@@ -78,13 +79,14 @@ void Wave::add(const std::shared_ptr<InputFile>& file, std::uint64_t bytes, Wave
     auto* const spans = reinterpret_cast<ChunkSpan*>(spans_.host->data());
     const std::uint32_t first = chunk_count_;
     // An empty file is one empty chunk: a frame without content.
-    const bool empty_file = bytes == 0 && file->figures.input_bytes == 0 && position == WavePart::Position::last;
+    const bool empty_file =
+        bytes == 0 && file != nullptr && file->figures.input_bytes == 0 && position == WavePart::Position::last;
     for (std::uint64_t at = 0; at < bytes || (empty_file && chunk_count_ == first); at += chunk_bytes_) {
         const auto part = static_cast<std::uint32_t>(std::min<std::uint64_t>(chunk_bytes_, bytes - at));
         spans[chunk_count_++] = {used_bytes_ + at, part, 0};
     }
     parts_.push_back({file, first, chunk_count_ - first, bytes, position});
-    file->figures.input_bytes += bytes;
+    if (file != nullptr) file->figures.input_bytes += bytes;
     input_bytes_ += bytes;
     used_bytes_ += (bytes + chunk_alignment_bytes - 1) / chunk_alignment_bytes * chunk_alignment_bytes;
 }
@@ -127,11 +129,11 @@ void Wave::submit(const cuda_zstd::DevicePool& pool) {
 void Wave::collect() {
     static const cuda_zstd::TraceName name("pool-zstd collect", cuda_zstd::TraceCategory::wave);
     const cuda_zstd::TraceRange range(name, input_bytes_);
-    backend_.synchronize(timeline_.stream);
+    wait();
     kernel_ms_ = static_cast<double>(backend_.elapsed_ms(timeline_.begin, timeline_.end));
     // Only now is it known how many bytes there are.
     copy_out(packed_, reinterpret_cast<const std::uint64_t*>(offsets_.host->data())[chunk_count_]);
-    backend_.synchronize(timeline_.stream);
+    wait();
 }
 
 std::span<const unsigned char> Wave::frames(const WavePart& part) const {
@@ -144,6 +146,42 @@ std::span<const cuda_zstd::compression::ChunkResult> Wave::results(const WavePar
 }
 std::span<const cuda_zstd::compression::ChunkSpan> Wave::chunks(const WavePart& part) const {
     return {reinterpret_cast<const ChunkSpan*>(spans_.host->data()) + part.first_chunk, part.chunk_count};
+}
+
+std::span<const cuda_zstd::compression::ChunkResult> Wave::results() const {
+    return {reinterpret_cast<const ChunkResult*>(results_.host->data()), chunk_count_};
+}
+std::span<const unsigned char> Wave::chunk_input(std::uint32_t chunk) const {
+    const ChunkSpan& span = reinterpret_cast<const ChunkSpan*>(spans_.host->data())[chunk];
+    return {input_.host->data() + input_padding_bytes + span.offset, span.bytes};
+}
+std::span<const unsigned char> Wave::frame(std::uint32_t chunk) const {
+    const auto* const offsets = reinterpret_cast<const std::uint64_t*>(offsets_.host->data());
+    return {packed_.host->data() + offsets[chunk], offsets[chunk + 1] - offsets[chunk]};
+}
+
+void Wave::replace(std::span<const NewFrame> frames) {
+    auto* const offsets = reinterpret_cast<std::uint64_t*>(offsets_.host->data());
+    auto* const results = reinterpret_cast<ChunkResult*>(results_.host->data());
+    unsigned char* const packed = packed_.host->data();
+    std::uint64_t from = 0;
+    std::uint64_t to = 0;
+    for (std::uint32_t chunk = 0; chunk < chunk_count_; ++chunk) {
+        const std::uint64_t end = offsets[chunk + 1];
+        offsets[chunk] = to;
+        if (!frames.empty() && frames.front().chunk == chunk) {
+            const NewFrame& frame = frames.front();
+            std::memcpy(packed + to, frame.bytes.data(), frame.bytes.size());
+            to += frame.bytes.size();
+            results[chunk] = frame.result;
+            frames = frames.subspan(1);
+        } else {
+            std::memmove(packed + to, packed + from, end - from);
+            to += end - from;
+        }
+        from = end;
+    }
+    offsets[chunk_count_] = to;
 }
 
 void Wave::clear() {

@@ -56,10 +56,11 @@ public:
     Wave(const Wave&) = delete;
     Wave& operator=(const Wave&) = delete;
 
-    /// Where the next bytes of input go, and how many whole chunks there is room for.
+    /// Where the next bytes of input go, and how many whole chunks there is room for in a wave of `limit_bytes` or of
+    /// its capacity, whichever is less.
     unsigned char* tail() const;
-    std::uint32_t room_chunks() const;
-    /// Adds the `bytes` bytes at the tail as chunks of one file.
+    std::uint32_t room_chunks(std::size_t limit_bytes) const;
+    /// Adds the `bytes` bytes at the tail as chunks of one file; null: of none.
     void add(const std::shared_ptr<InputFile>& file, std::uint64_t bytes, WavePart::Position position);
     bool empty() const { return parts_.empty(); }
     std::uint64_t input_bytes() const { return input_bytes_; }
@@ -68,6 +69,8 @@ public:
     void submit(const cuda_zstd::DevicePool& pool);
     /// Compacts the pool in the order of the wave's stream.
     void compact(cuda_zstd::DevicePool& pool) { pool.compact(timeline_.stream); }
+    /// Waits until the kernels have ended; whatever they took from the pool is free then.
+    void wait() { backend_.synchronize(timeline_.stream); }
     /// Waits for the work. Afterwards the frames can be read.
     void collect();
     /// Milliseconds of the kernels of the wave that was collected.
@@ -77,6 +80,20 @@ public:
     std::span<const unsigned char> frames(const WavePart& part) const;
     std::span<const cuda_zstd::compression::ChunkResult> results(const WavePart& part) const;
     std::span<const cuda_zstd::compression::ChunkSpan> chunks(const WavePart& part) const;
+
+    /// Of all chunks of the wave that was collected.
+    std::span<const cuda_zstd::compression::ChunkResult> results() const;
+    std::span<const unsigned char> chunk_input(std::uint32_t chunk) const;
+    std::span<const unsigned char> frame(std::uint32_t chunk) const;
+    /// A frame for a chunk of this wave that was made elsewhere; it is not longer than the one that is here.
+    struct NewFrame {
+        std::uint32_t chunk;
+        cuda_zstd::compression::ChunkResult result;
+        std::vector<unsigned char> bytes;
+    };
+    /// Puts the frames, which are in the order of their chunks, in the place of those that are here. Takes the time of
+    /// one copy of all frames.
+    void replace(std::span<const NewFrame> frames);
 
     /// Makes the wave empty again.
     void clear();
