@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 """The figures that the device heap is held against, from the rows of bench/device.
 
-usage: tools/device_figures.py DEVICE.CSV [--peers PEERS.CSV] [--strict] [--cells]
+usage: tools/device_figures.py DEVICE.CSV [REGISTERS.CSV] [--peers PEERS.CSV] [--strict] [--cells]
 
 Prints a line for each figure: what it is, what it must be, what it is here (of several cells, the worst, by name), and ok or
-MISSED. A figure whose rows are not there is MISSING. PEERS.CSV holds rows of other allocators, measured beside a `floor-one` of
+MISSED. A figure whose rows are not there is MISSING. REGISTERS.CSV is of tools/device_registers.py. PEERS.CSV holds rows of other allocators, measured beside a `floor-one` of
 their own run: then each cell's ratio to floor-one is compared, too. With --strict, exits with 1 where a figure is missed or
 missing; with --cells, prints the cells that some peer wins.
 """
@@ -23,14 +23,15 @@ LARGER_IS_BETTER = {"share", "pairs"}
 class Rows:
     """The values of a result, by subject, case and metric."""
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, *paths: pathlib.Path):
         self.values: dict[tuple[str, str, str], float] = {}
-        with open(path, newline="") as file:
-            for row in csv.DictReader(file):
-                try:
-                    self.values[row["subject"], row["case"], row["metric"]] = float(row["value"])
-                except ValueError:
-                    pass  # the text of a failure
+        for path in paths:
+            with open(path, newline="") as file:
+                for row in csv.DictReader(file):
+                    try:
+                        self.values[row["subject"], row["case"], row["metric"]] = float(row["value"])
+                    except ValueError:
+                        pass  # the text of a failure
 
     def get(self, subject: str, case: str, metric: str) -> float | None:
         return self.values.get((subject, case, metric))
@@ -115,6 +116,8 @@ def figures(rows: Rows) -> list[Figure]:
         Figure("W8 16 MiB: part that got a block", least=1, cells={"W8": rows.get("ours", "W8/1024/16777216", "supported")}),
         Figure("W9 share / that of a new heap", least=0.99,
                cells={case: rows.ratio(("ours", case, "share"), ("ours", case, "share-new")) for case in reuses}),
+        Figure("registers of the inline path", most=24,
+               cells={"malloc": rows.get("ours", "registers/malloc", "inline")}),
         Figure("registers of a trivial malloc kernel", most=48,
                cells={"malloc": rows.get("ours", "registers/malloc", "registers")}),
         Figure("registers of a trivial free kernel", most=28, cells={"free": rows.get("ours", "registers/free", "registers")}),
@@ -155,12 +158,12 @@ def is_lost(metric: str, ours: float, best: float) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("device_csv", type=pathlib.Path)
+    parser.add_argument("csv", type=pathlib.Path, nargs="+")
     parser.add_argument("--peers", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--strict", action="store_true")
     parser.add_argument("--cells", action="store_true")
     arguments = parser.parse_args()
-    rows = Rows(arguments.device_csv)
+    rows = Rows(*arguments.csv)
     lines = [figure.line() for figure in figures(rows)]
     lost_cells = []
     if arguments.peers:

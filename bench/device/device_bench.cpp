@@ -7,7 +7,7 @@
 //
 // Budget, estimated for an H100: a process takes about 0.7 s to start, warm up and end; a cell of ours or of a floor
 // 0.05 to 0.5 s (heap, 21 iterations, a graph, whole blocks written and verified three times); a cell of another
-// allocator up to its limit, which for CUDA's malloc is 5 s. Quick: 284 cells in 44 processes, 44 x 0.7 s + 260 x 0.15
+// allocator up to 5 s of iterations. Quick: 284 cells in 44 processes, 44 x 0.7 s + 260 x 0.15
 // s
 // + 9 x 3 s, about 100 s. Survey: 451 cells in as many processes, about 10 minutes.
 #include "cell_runner.hpp"

@@ -11,10 +11,12 @@
 
 namespace bench {
 
-/// Each thread allocates one block and notes it at the next place of `blocks`; those beyond `places` are counted only.
+/// Each of `threads` allocates one block and notes it at the next place of `blocks`; those beyond `places` are counted
+/// only.
 template <class Ref>
-__global__ void fill_kernel(Ref ref, std::size_t bytes, void** blocks, unsigned long long places,
+__global__ void fill_kernel(Ref ref, unsigned threads, std::size_t bytes, void** blocks, unsigned long long places,
                             unsigned long long* count) {
+    if (blockIdx.x * blockDim.x + threadIdx.x >= threads) return;
     void* const block = ref.allocate(bytes);
     if (block == nullptr) return;
     const unsigned long long place = atomicAdd(count, 1ull);
@@ -28,25 +30,21 @@ public:
     Filling(const S& subject, std::size_t bytes)
         : subject_(subject), bytes_(bytes), places_(subject.payload_bytes() / bytes + 1), blocks_(places_) {}
 
-    /// Allocates until a kernel of a million threads gets nothing. Waits.
-    void until_null() {
+    /// Allocates in kernels of a million threads until one of them gets nothing. Waits.
+    void until_null() { at_most(~0ull); }
+    /// The same, and no more than `most` blocks.
+    void at_most(unsigned long long most) {
         const DeviceArray<unsigned long long> count(1);
         check(cudaMemset(count.get(), 0, sizeof(unsigned long long)), "cudaMemset");
         unsigned long long before;
         do {
             before = found_;
-            fill_kernel<<<grid_for(kernel_threads), threads_a_block>>>(subject_.ref(), bytes_, blocks_.get(), places_,
-                                                                       count.get());
+            const auto threads = static_cast<unsigned>(std::min<unsigned long long>(most - found_, 1u << 20));
+            fill_kernel<<<grid_for(threads), threads_a_block>>>(subject_.ref(), threads, bytes_, blocks_.get(), places_,
+                                                                count.get());
             check(cudaGetLastError(), "fill_kernel");
             check(cudaMemcpy(&found_, count.get(), sizeof found_, cudaMemcpyDeviceToHost), "fill_kernel");
-        } while (found_ != before && found_ < places_);
-    }
-    /// Allocates `count` blocks in one kernel; those that are null are faults of verify(). Waits.
-    void exactly(std::size_t count) {
-        found_ = count;
-        launch_allocate(subject_, shape(), blocks_.get());
-        check(cudaGetLastError(), "allocate_kernel");
-        check(cudaDeviceSynchronize(), "allocate_kernel");
+        } while (found_ != before && found_ < most && found_ < places_);
     }
     /// Whether each block holds what was written to it, over its whole length.
     bool verify(const Cell& cell) const {
@@ -62,7 +60,6 @@ public:
     double share() const { return bench::share(found_, S::class_bytes(bytes_), subject_.payload_bytes()); }
 
 private:
-    static constexpr unsigned kernel_threads = 1u << 20;
     Shape shape() const { return {static_cast<unsigned>(found_), bytes_, 0, 1}; }
 
     const S& subject_;
@@ -129,9 +126,10 @@ bool run_reuse(const Cell& cell, const Case& c) {
         if (c.count == until_null) {
             small.until_null();
         } else {
-            small.exactly(subject->payload_bytes() / 100 * c.count / S::class_bytes(small_bytes));
+            small.at_most(subject->payload_bytes() / 100 * c.count / S::class_bytes(small_bytes));
         }
         if (!small.verify(cell)) return false;
+        cell.row("filled", "fraction", small.share());
         small.free_all();
     }
     {
