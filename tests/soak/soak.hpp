@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // A soak of the device heap: random pairs from several streams at once, and cycles of filling and emptying.
 //
-// Invariant: every block carries its owner's stamps and is verified before it is freed; when all is freed and the pool
-// is compacted, its report is that of a new heap. Each launch's choices follow from the seed and its number, so a run
-// that goes on (`--state`) never repeats one.
+// Invariant: every block carries its owner's stamps and is verified before it is freed; null comes to a quiescent heap
+// only when nothing is left for the size; when all is freed and the pool is compacted, its report is that of a new
+// heap. Each launch's choices follow from the seed and its number, so a run that goes on (`--state`) never repeats one.
 //
 // Templated on `Launch`, the backend:  using Env;  static Backend& backend();
 //   template <class Body> static void run(cudaStream_t, const BasicPoolRef<Env>&, unsigned threads, const Body&);
@@ -14,7 +14,9 @@
 #include "cuda_zstd/host/backend.hpp"
 #include "cuda_zstd_memory_pool.h"
 #include "cuda_zstd_memory_pool_enhanced.h"
-#include "tests/soak/bodies.hpp"
+#include "tests/soak/filling.hpp"
+#include "tests/soak/random_pairs.hpp"
+#include "tests/soak/support.hpp"
 
 #include <chrono>
 #include <cstdio>
@@ -23,68 +25,6 @@
 #include <vector>
 
 namespace cuda_zstd::soak {
-
-struct Settings {
-    std::uint64_t pairs = 0; ///< of the whole soak
-    unsigned cycles = 0;     ///< of filling and emptying
-    double seconds = 0;      ///< after which no launch of random pairs begins; 0: until all pairs are done
-    std::uint64_t seed = 1;
-    std::size_t heap_bytes = 0;       ///< of the random pairs
-    std::size_t cycle_heap_bytes = 0; ///< of the cycles
-    unsigned streams = 4;
-    unsigned log2_threads = 0; ///< of the largest launch; at least 5
-    unsigned boxes = 0;
-    std::uint64_t done_pairs = 0; ///< by earlier runs of the same soak
-    std::uint64_t launches = 0;   ///< made by them, and by this one
-};
-
-/// Memory of a backend, given back at the end of the scope. Zero at first.
-template <class T>
-class Array {
-public:
-    Array(MemoryPoolManager& manager, cudaStream_t stream, std::size_t count)
-        : manager_(manager), stream_(stream), bytes_(count * sizeof(T)),
-          data_(static_cast<T*>(manager.allocate(bytes_, stream))) {
-        clear();
-    }
-    ~Array() { manager_.deallocate(data_, stream_); }
-    Array(const Array&) = delete;
-    Array& operator=(const Array&) = delete;
-    void clear() { manager_.backend().fill_async(data_, 0, bytes_, stream_); }
-    T* get() const { return data_; }
-
-private:
-    MemoryPoolManager& manager_;
-    cudaStream_t stream_;
-    std::size_t bytes_;
-    T* data_;
-};
-
-/// The first difference between two reports of empty heaps, or an empty string.
-inline std::string difference(const HeapReport& fresh, const HeapReport& now) {
-    struct Field {
-        const char* name;
-        std::uint64_t fresh, now;
-    };
-    const Field fields[] = {
-        {"heap_bytes", fresh.heap_bytes, now.heap_bytes},
-        {"live_bytes", fresh.live_bytes, now.live_bytes},
-        {"live_blocks", fresh.live_blocks, now.live_blocks},
-        {"page_bytes_in_use", fresh.page_bytes_in_use, now.page_bytes_in_use},
-        {"free_page_bytes", fresh.free_page_bytes, now.free_page_bytes},
-        {"free_slot_bytes", fresh.free_slot_bytes, now.free_slot_bytes},
-        {"largest_free_bytes", fresh.largest_free_bytes, now.largest_free_bytes},
-        {"slabs", fresh.slabs, now.slabs},
-        {"empty_slabs", fresh.empty_slabs, now.empty_slabs},
-        {"invalid_frees", fresh.invalid_frees, now.invalid_frees},
-        {"double_frees", fresh.double_frees, now.double_frees},
-    };
-    for (const Field& field : fields)
-        if (field.fresh != field.now)
-            return std::string(field.name) + " is " + std::to_string(field.now) + ", and " +
-                   std::to_string(field.fresh) + " in a new heap";
-    return "";
-}
 
 template <class Launch>
 class Soak {
@@ -116,6 +56,9 @@ public:
         const BasicPoolRef<Env> ref = pool.ref<Env>();
         const Array<Mailbox<Env>> boxes(manager_, first, settings_.boxes);
         const Array<Tally<Env>> tally(manager_, first, 1);
+        // Launches of different streams run at the same time, so each stream has its own lists.
+        const std::size_t list_places = (std::size_t{1} << settings_.log2_threads) / Env::warp_lanes * list_length;
+        const Array<void*> lists(manager_, first, list_places * lanes_.size());
         backend_.synchronize(first);
 
         const auto begin = Clock::now();
@@ -126,7 +69,8 @@ public:
             if (lane.progress->pairs >= progress.pairs) progress = *lane.progress;
             if (progress.faults != 0 || settings_.done_pairs + progress.pairs >= settings_.pairs) break;
             if (settings_.seconds > 0 && seconds_since(begin) > settings_.seconds) break;
-            Launch::run(lane.stream, ref, threads_of_launch(), pairs_body(boxes.get(), tally.get()));
+            void** const own_lists = lists.get() + list_places * (settings_.launches % lanes_.size());
+            Launch::run(lane.stream, ref, threads_of_launch(), pairs_body(boxes.get(), tally.get(), own_lists));
             Launch::run(lane.stream, ref, 32, Snapshot<Env>{tally.get(), lane.progress});
             backend_.record(lane.launched, lane.stream);
         }
@@ -215,7 +159,7 @@ private:
         return round_up<unsigned>((1u << log2) - random.below(1u << (log2 - 1)), 32u);
     }
     unsigned threads_of_fill() const { return 1u << (settings_.log2_threads < 14 ? settings_.log2_threads : 14); }
-    RandomPairs<Env> pairs_body(Mailbox<Env>* boxes, Tally<Env>* tally) const {
+    RandomPairs<Env> pairs_body(Mailbox<Env>* boxes, Tally<Env>* tally, void** lists) const {
         Random random = random_of_launch();
         random.next(); // was the number of threads
         random.next();
@@ -223,6 +167,7 @@ private:
         return {boxes,
                 settings_.boxes,
                 tally,
+                lists,
                 settings_.seed,
                 settings_.launches,
                 16 + random.below(112),

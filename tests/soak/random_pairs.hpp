@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+// The random pairs of a soak, written once for both backends.
+//
+// Invariant: every block that a thread gets is stamped, and is then held, put into a mailbox, or verified and freed;
+// none is dropped.
+#pragma once
+
+#include "cuda_zstd/device/whole_warp.hpp"
+#include "tests/soak/mailbox.hpp"
+
+namespace cuda_zstd::soak {
+
+/// Most blocks that a warp takes at once.
+inline constexpr std::uint32_t list_length = 64;
+
+/// Random pairs. Every thread of a warp is given to it, so that the warp can add its counts up at the end.
+template <class Env>
+struct RandomPairs {
+    Mailbox<Env>* boxes;
+    std::uint32_t box_count;
+    Tally<Env>* tally;
+    void** lists; ///< list_length places for each warp
+    std::uint64_t seed;
+    std::uint64_t launch; ///< its number in the run; below 2^24
+    std::uint32_t steps;  ///< of a thread; at most 256
+    Sizes sizes;
+    std::uint32_t one_class;
+
+    CUDA_ZSTD_HD void operator()(Env& env, const BasicPoolRef<Env>& pool, unsigned thread) const {
+        Random own(mix(seed + launch) ^ mix(std::uint64_t{thread} << 32));
+        Random of_warp(mix(~seed - launch) ^ mix(std::uint64_t{thread / Env::warp_lanes} << 32));
+        Counts counts;
+        Block held{nullptr, 0, 0};
+        for (std::uint32_t step = 0; step < steps; ++step) {
+            if (sits_out(env, of_warp)) continue;
+            const std::uint64_t ticket = launch << 40 | std::uint64_t{thread} << 8 | step;
+            const std::uint32_t way = own.below(8);
+            Mailbox<Env>& box = boxes[own.below(box_count)];
+            Block block{nullptr, 0, 0};
+            if (way < 2 && held.address != nullptr) {
+                retire(env, pool, tally, held, counts); // its own, a few steps old
+                held.address = nullptr;
+            } else if (way < 5 && take(env, box, block)) {
+                retire(env, pool, tally, block, counts);
+            } else {
+                block = obtain(env, pool, pick_bytes(own, sizes, one_class), ticket, counts);
+                if (block.address == nullptr) {
+                    // Full: what lies in the mailboxes is what there is to give back.
+                    if (take(env, box, block)) retire(env, pool, tally, block, counts);
+                } else if (held.address == nullptr && way == 7) {
+                    held = block;
+                } else if (!put(env, box, block)) {
+                    retire(env, pool, tally, block, counts);
+                }
+            }
+        }
+        if (held.address != nullptr) retire(env, pool, tally, held, counts);
+        env.sync(low_bits(Env::warp_lanes));
+        add(env, counts);
+    }
+
+private:
+    /// All lanes, a random half, every second or one alone take part: the choice is the warp's.
+    static CUDA_ZSTD_HD bool sits_out(Env& env, Random& of_warp) {
+        const std::uint64_t number = of_warp.next();
+        const unsigned lane = env.lane();
+        switch (number >> 61) {
+        case 0:
+            return (number >> lane & 1u) != 0;
+        case 1:
+            return lane % 2u != (number & 1u) % Env::warp_lanes;
+        case 2:
+            return lane != number % Env::warp_lanes;
+        default:
+            return false;
+        }
+    }
+    /// Up to list_length blocks of one size for the warp; some go into mailboxes, the others back together.
+    CUDA_ZSTD_HD void many_at_once(Env& env, const BasicPoolRef<Env>& pool, Random& of_warp, Random& own,
+                                   unsigned thread, std::uint32_t step, Counts& counts) const {
+        constexpr LaneMask lanes = whole_warp<Env>;
+        void** const list = lists + thread / Env::warp_lanes * list_length;
+        const std::uint32_t bytes = pick_bytes(of_warp, sizes == Sizes::large ? Sizes::mixed : sizes, one_class);
+        const std::uint32_t wanted = 1u + of_warp.below(list_length);
+        const Shortfall shortfall = of_warp.below(2) == 0 ? Shortfall::keep : Shortfall::give_back;
+        Status status;
+        std::uint32_t taken = pool.allocate_many(env, lanes, bytes, min_slot_bytes, wanted, list, shortfall, status);
+        if (taken < wanted) {
+            if (env.lane() == 0) ++(status == Status::contended ? counts.contended : counts.full);
+            if (shortfall == Shortfall::give_back) taken = 0;
+        }
+        for (std::uint32_t at = env.lane(); at < taken; at += Env::warp_lanes) {
+            const Block block{static_cast<unsigned char*>(list[at]), ticket_of(launch, thread, step, at), bytes};
+            stamp(block);
+            if (own.below(2) == 0 && put(env, boxes[own.below(box_count)], block)) {
+                list[at] = nullptr;
+                continue;
+            }
+            Fault fault;
+            if (!verify(block, fault)) report(env, tally, fault);
+            ++counts.pairs;
+        }
+        env.sync(lanes); // the list is as all lanes left it
+        const std::uint32_t refused = pool.deallocate_many(env, lanes, taken, list);
+        if (refused != 0 && env.lane() == 0)
+            report(env, tally,
+                   {reinterpret_cast<std::uintptr_t>(list), ticket_of(launch, thread, step, 0), no_word, 0, refused,
+                    bytes});
+        env.sync(lanes); // before another call writes the list
+    }
+    CUDA_ZSTD_HD void add(Env& env, const Counts& counts) const {
+        const std::uint32_t pairs = env.warp_sum(counts.pairs);
+        const std::uint32_t nulls = env.warp_sum(counts.full);
+        const std::uint32_t waits = env.warp_sum(counts.contended);
+        if (env.lane() != 0) return;
+        env.fetch_add(tally->pairs, std::uint64_t{pairs}, Order::relaxed);
+        env.fetch_add(tally->full, std::uint64_t{nulls}, Order::relaxed);
+        env.fetch_add(tally->contended, std::uint64_t{waits}, Order::relaxed);
+    }
+};
+
+} // namespace cuda_zstd::soak
