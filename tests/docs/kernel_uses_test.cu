@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The kernels of the README. What stands between `[name]` and `[/name]` is in the README word for word:
+// The kernels of the documents. What stands between `[name]` and `[/name]` is in one of them word for word:
 // check_snippets.py compares the two.
 #include "cuda_zstd_device_pool.cuh"
 #include "cuda_zstd_memory_pool_enhanced.h"
+
+#include "cuda_zstd/device/pool_vector.hpp"
 
 #include <gtest/gtest.h>
 
@@ -61,6 +63,47 @@ __global__ void sum_with_scratch(cuda_zstd::DevicePoolRef pool, unsigned* sums) 
     pool.deallocate_warp(total);
 }
 // [/kernel-warp]
+
+// [kernel-block]
+// A thread block's frame: any thread takes any size from it, in any branch. What outgrows the region comes from the
+// pool, and all of it goes back at the end of the scope, which every thread of the block reaches.
+__global__ void find_primes(cuda_zstd::DevicePoolRef pool, cuda_zstd::PoolVectorRef<unsigned> primes) {
+    __shared__ cuda_zstd::BlockScratch::Storage storage;
+    cuda_zstd::cuda_block block;
+    cuda_zstd::BlockScratch frame(block, pool.basic(), storage, 64 * 1024);
+
+    const unsigned n = blockIdx.x * blockDim.x + threadIdx.x;
+    unsigned count = 0;
+    for (unsigned d = 1; d <= n; ++d)
+        count += n % d == 0;
+    auto* divisors = static_cast<unsigned*>(frame.allocate(count * sizeof(unsigned))); // null for 0 bytes
+    if (divisors != nullptr)
+        for (unsigned d = 1, at = 0; d <= n; ++d)
+            if (n % d == 0) divisors[at++] = d;
+    if (count == 2 && divisors != nullptr) primes.push_back(divisors[1]); // false when the pool is full
+}
+// [/kernel-block]
+
+TEST(GuideKernels, AppendToAVector) {
+    if (!cuda_zstd::Backend::cuda_available()) GTEST_SKIP() << "no CUDA device";
+    cuda_zstd::PoolOptions options;
+    options.backend = cuda_zstd::BackendKind::cuda;
+    cuda_zstd::MemoryPoolManager manager(options);
+    cudaStream_t stream = manager.backend().create_stream();
+    {
+        cuda_zstd::DevicePool pool(manager, std::size_t{64} << 20, stream);
+        const cuda_zstd::DevicePoolRef handle = pool.ref<cuda_zstd::cuda_env>();
+        // [vector-host]
+        cuda_zstd::PoolVector<unsigned> primes(manager, pool, stream);
+        find_primes<<<8, 128, 0, stream>>>(handle, primes.ref<cuda_zstd::cuda_env>());
+        std::vector<unsigned> found = primes.to_host(stream); // all of them, in no order but that of the appends
+        // [/vector-host]
+        EXPECT_EQ(found.size(), 172u) << "primes below 1024";
+        EXPECT_EQ(primes.refused(stream), 0u);
+    }
+    manager.backend().destroy_stream(stream);
+    EXPECT_EQ(manager.get_allocated_size(), 0u);
+}
 
 TEST(ReadmeKernels, AllocateFromTheDevicePool) {
     if (!cuda_zstd::Backend::cuda_available()) GTEST_SKIP() << "no CUDA device";
