@@ -39,7 +39,8 @@ struct PoolBlock {
 static_assert(sizeof(PoolBlock) == 32, "the guide's figure for a block");
 
 /// GPU memory (or, on the host backend, ordinary memory) that is reserved in large arenas and handed out in stream
-/// order. Errors are those of cuda_zstd/host/error.hpp; a call that throws has changed nothing.
+/// order. Errors are those of cuda_zstd/host/error.hpp; a call that throws has changed nothing. After fork() the pool is
+/// the parent's: in the child every call throws `usage_error`, and the destructor leaves everything as it is.
 class CUDA_ZSTD_API MemoryPoolManager {
 public:
     /// The process's pool, configured by the environment (CUDA_ZSTD_POOL_*). Made by the first call, never

@@ -2,6 +2,7 @@
 // The CUDA backend: each member is one call of the runtime, checked.
 #include "backends.hpp"
 #include "cuda_zstd/host/error.hpp"
+#include "fork_guard.hpp"
 
 #include <cstdio>
 #include <exception>
@@ -214,6 +215,8 @@ Backend& cuda_backend() {
         throw configuration_error("the CUDA backend was asked for, but no CUDA device answers; use "
                                   "CUDA_ZSTD_POOL_BACKEND=host (or auto) to run on this machine's threads");
     static CudaBackend& backend = *new CudaBackend;
+    static const unsigned generation = fork_generation();
+    if (is_forked_since(generation)) refuse_after_fork("the CUDA backend");
     return backend;
 }
 

@@ -3,6 +3,7 @@
 #include "backends.hpp"
 #include "cuda_zstd/host/error.hpp"
 #include "environment.hpp"
+#include "fork_guard.hpp"
 #include "host_executor.hpp"
 #include "machine.hpp"
 
@@ -119,6 +120,8 @@ private:
 
 Backend& host_backend() {
     static HostBackend& backend = *new HostBackend(host_threads_from_environment());
+    static const unsigned generation = fork_generation();
+    if (is_forked_since(generation)) refuse_after_fork("the host backend");
     return backend;
 }
 

@@ -52,7 +52,10 @@ MemoryPoolManager& MemoryPoolManager::instance_for(unsigned header_version) {
         static MemoryPoolManager* made = nullptr;
         made = new MemoryPoolManager(from_environment(PoolOptions{}));
         // It is never destroyed, so who wants to know what leaks is told here.
-        if (made->state_->observer_.tracks()) std::atexit([] { made->state_->report_leaks("when the program ends"); });
+        if (made->state_->observer_.tracks())
+            std::atexit([] {
+                if (!made->state_->is_forked()) made->state_->report_leaks("when the program ends");
+            });
         return *made;
     }();
     return pool;
@@ -60,7 +63,10 @@ MemoryPoolManager& MemoryPoolManager::instance_for(unsigned header_version) {
 
 MemoryPoolManager::MemoryPoolManager(const PoolOptions& options)
     : state_(std::make_unique<State>(validated(options))) {}
-MemoryPoolManager::~MemoryPoolManager() = default;
+MemoryPoolManager::~MemoryPoolManager() {
+    // In a child all of it is the parent's: memory, threads, locks.
+    if (state_->is_forked()) (void)state_.release();
+}
 
 namespace {
 
@@ -152,7 +158,10 @@ void MemoryPoolManager::reserve(std::size_t bytes) {
 }
 
 std::size_t MemoryPoolManager::get_allocated_size() const { return state_->allocated_bytes(); }
-std::size_t MemoryPoolManager::get_pool_size() const { return state_->large_.figures().capacity_bytes; }
+std::size_t MemoryPoolManager::get_pool_size() const {
+    state_->require_own_process();
+    return state_->large_.figures().capacity_bytes;
+}
 
 void MemoryPoolManager::print_stats(std::FILE* to) const { std::fputs(to_text(statistics()).c_str(), to); }
 void MemoryPoolManager::print_stats(std::ostream& to) const { to << to_text(statistics()); }

@@ -203,6 +203,7 @@ void MemoryPoolManager::State::add(const RegisteredStream& stream) {
 }
 
 void MemoryPoolManager::State::remove(const RegisteredStream& stream) noexcept {
+    if (is_forked()) return;
     const Turnstile::Passage passage(turnstile_);
     try {
         // While it may still be recorded on.

@@ -16,13 +16,14 @@ constexpr auto relaxed = std::memory_order_relaxed;
 }
 
 PoolStatistics MemoryPoolManager::State::statistics() const {
+    require_own_process();
     const Turnstile::Passage passage(turnstile_);
     PoolStatistics s;
     const Tally total = caches_.total();
     for (std::size_t i = 0; i < pool_kinds; ++i) {
         const Tally::OfPool& pool = total.pools[i];
         s.pools[i].allocated_bytes = static_cast<std::size_t>(pool.allocated_bytes);
-        s.pools[i].live_blocks = static_cast<std::size_t>(pool.allocations - pool.deallocations);
+        s.pools[i].live_blocks = static_cast<std::size_t>(pool.live_blocks);
         s.pools[i].allocations = pool.allocations;
         s.pools[i].hits = pool.hits;
         s.live_block_bytes += static_cast<std::size_t>(pool.live_block_bytes);
@@ -70,6 +71,7 @@ PoolStatistics MemoryPoolManager::State::statistics() const {
 }
 
 std::vector<PoolBlock> MemoryPoolManager::State::snapshot() const {
+    require_own_process();
     // Alone, so that no block is seen both live and free.
     const Alone alone(*this);
     const TickScale now;
@@ -92,6 +94,7 @@ std::vector<PoolBlock> MemoryPoolManager::State::snapshot() const {
 }
 
 std::string MemoryPoolManager::State::live_blocks_text() const {
+    require_own_process();
     const Alone alone(*this);
     const std::vector<const Record*> records = live_.live();
     const TickScale now;
@@ -133,6 +136,7 @@ void MemoryPoolManager::State::throw_out_of_memory(std::size_t bytes) const {
 }
 
 std::size_t MemoryPoolManager::State::usable_size(const void* ptr) const {
+    require_own_process();
     {
         const Turnstile::Passage passage(turnstile_);
         const Record* record = live_.find(ptr);

@@ -14,6 +14,11 @@ using namespace detail;
 
 namespace {
 
+Backend& backend_for(const PoolOptions& options) {
+    if (options.custom_backend != nullptr) return *options.custom_backend;
+    return options.backend ? Backend::get(*options.backend) : Backend::get();
+}
+
 std::shared_ptr<ArenaSource> source_for(const PoolOptions& options, BackendKind backend) {
     if (options.custom_source != nullptr) return options.custom_source;
     if (backend == BackendKind::host &&
@@ -62,9 +67,8 @@ struct MemoryPoolManager::State::Piece {
 std::size_t most_cached_bytes(std::size_t most_bytes) { return std::min(most_bytes / 32, std::size_t{64} << 20); }
 
 MemoryPoolManager::State::State(const PoolOptions& checked)
-    : options(checked), backend(checked.backend ? Backend::get(*checked.backend) : Backend::get()),
-      observer_(checked, backend, [this] { return figures(); }), order_(backend),
-      large_(checked, order_, observer_.source(source_for(checked, backend.kind()))),
+    : options(checked), backend(backend_for(checked)), observer_(checked, backend, [this] { return figures(); }),
+      order_(backend), large_(checked, order_, observer_.source(source_for(checked, backend.kind()))),
       medium_(checked.strategy, order_, large_), small_(checked.small_limit_bytes, order_, medium_),
       caches_(most_cached_bytes(large_.most_bytes()), [this](ThreadCache& cache) { leave(cache); }) {}
 
@@ -91,6 +95,7 @@ void MemoryPoolManager::State::report_leaks(const char* when) const {
 }
 
 StreamRef MemoryPoolManager::State::stream_of(cudaStream_t stream, const char* call) const {
+    require_own_process();
     if (backend.is_capturing(stream)) refuse_capture(call);
     return {stream, backend.stream_id(stream)};
 }
@@ -187,6 +192,7 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
                                                                                 std::size_t alignment,
                                                                                 const StreamRef& stream, PoolKind kind,
                                                                                 ThreadCache& counting) {
+    require_own_process();
     const Turnstile::Passage passage(turnstile_);
     Piece piece;
     if (bytes <= large_.most_bytes()) piece = take_with_all_means(bytes, alignment, stream, kind);
@@ -243,6 +249,7 @@ void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Re
 
 bool MemoryPoolManager::State::deallocate_to_pools(void* ptr, const StreamRef& stream, Record::State what,
                                                    ThreadCache* cache) {
+    require_own_process();
     const Turnstile::Passage passage(turnstile_);
     Record* record = live_.find(ptr);
     if (record == nullptr || !record->claim(ptr, what)) return false;
@@ -296,6 +303,7 @@ void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, Thr
 }
 
 void MemoryPoolManager::State::reset() {
+    require_own_process();
     const Alone alone(*this);
     if (const std::size_t pools = device_pools_.load(relaxed); pools != 0)
         throw usage_error("reset() while " + std::to_string(pools) +
@@ -324,6 +332,7 @@ void MemoryPoolManager::State::reset() {
 }
 
 void MemoryPoolManager::State::trim(std::size_t keep_bytes) {
+    require_own_process();
     const Turnstile::Passage passage(turnstile_);
     device_arenas.launch_frees();
     drain();
@@ -331,6 +340,7 @@ void MemoryPoolManager::State::trim(std::size_t keep_bytes) {
 }
 
 void MemoryPoolManager::State::reserve(std::size_t bytes) {
+    require_own_process();
     const Turnstile::Passage passage(turnstile_);
     large_.reserve(bytes);
 }

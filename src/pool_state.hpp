@@ -16,6 +16,7 @@
 #include "cuda_zstd/host/stream_order.hpp"
 #include "cuda_zstd_memory_pool.h"
 #include "device_arenas.hpp"
+#include "fork_guard.hpp"
 #include "thread_caches.hpp"
 #include "trace_observer.hpp"
 #include "turnstile.hpp"
@@ -57,7 +58,10 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
     void trim(std::size_t keep_bytes);
     void reserve(std::size_t bytes);
     std::size_t usable_size(const void* ptr) const;
-    std::size_t allocated_bytes() const { return static_cast<std::size_t>(caches_.live_bytes()); }
+    std::size_t allocated_bytes() const {
+        require_own_process();
+        return static_cast<std::size_t>(caches_.live_bytes());
+    }
     PoolStatistics statistics() const;
     std::vector<PoolBlock> snapshot() const;
     std::string live_blocks_text() const;
@@ -70,6 +74,12 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
 
     void add(const RegisteredStream& stream);
     void remove(const RegisteredStream& stream) noexcept;
+
+    /// Whether this is a child of the process that made the pool: nothing of it may be touched.
+    bool is_forked() const noexcept { return detail::is_forked_since(generation_); }
+    void require_own_process() const {
+        if (is_forked()) detail::refuse_after_fork("the pool");
+    }
 
     PoolOptions options;
     Backend& backend;
@@ -115,6 +125,7 @@ private:
     detail::Dependencies stranded_pending() const;
     std::size_t bytes_at_hand() const;
 
+    const unsigned generation_ = detail::fork_generation();
     mutable detail::Turnstile turnstile_;
     detail::Observer observer_;
     mutable detail::StreamOrder order_;

@@ -29,6 +29,7 @@ public:
     struct OfPool {
         std::int64_t allocated_bytes = 0;
         std::int64_t live_block_bytes = 0;
+        std::int64_t live_blocks = 0;
         std::uint64_t allocations = 0;
         std::uint64_t deallocations = 0;
         std::uint64_t hits = 0;
@@ -40,6 +41,7 @@ public:
         SizeClassShare& size_class = classes[SmallPool::class_of(bytes)];
         pool.allocated_bytes += static_cast<std::int64_t>(bytes);
         pool.live_block_bytes += static_cast<std::int64_t>(usable_bytes);
+        ++pool.live_blocks;
         ++pool.allocations;
         ++size_class.allocations;
         pool.hits += found == Found::hit;
@@ -51,6 +53,7 @@ public:
         OfPool& pool = pools[static_cast<std::size_t>(kind)];
         pool.allocated_bytes -= static_cast<std::int64_t>(bytes);
         pool.live_block_bytes -= static_cast<std::int64_t>(usable_bytes);
+        --pool.live_blocks;
         ++pool.deallocations;
         live_bytes -= static_cast<std::int64_t>(bytes);
         if (live_bytes < bound_bytes_ - slack_bytes) publish(published);
@@ -69,6 +72,7 @@ public:
         for (std::size_t i = 0; i < pools.size(); ++i) {
             pools[i].allocated_bytes += other.pools[i].allocated_bytes;
             pools[i].live_block_bytes += other.pools[i].live_block_bytes;
+            pools[i].live_blocks += other.pools[i].live_blocks;
             pools[i].allocations += other.pools[i].allocations;
             pools[i].deallocations += other.pools[i].deallocations;
             pools[i].hits += other.pools[i].hits;
@@ -83,7 +87,7 @@ public:
     /// Nothing lives any more.
     void forget_live(PublishedBytes& published) {
         for (OfPool& pool : pools)
-            pool.allocated_bytes = pool.live_block_bytes = 0;
+            pool.allocated_bytes = pool.live_block_bytes = pool.live_blocks = 0;
         live_bytes = 0;
         publish(published);
     }

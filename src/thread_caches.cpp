@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "thread_caches.hpp"
 
+#include "fork_guard.hpp"
+
 #include <algorithm>
 #include <atomic>
 #include <utility>
@@ -28,6 +30,7 @@ struct ThreadCaches::OfThread {
     struct Entry {
         std::uint64_t manager = 0;
         ThreadCache* cache = nullptr;
+        unsigned generation = 0;
         std::shared_ptr<Link> link;
     };
     std::vector<Entry> entries;
@@ -45,6 +48,8 @@ struct ThreadCaches::OfThread {
         ended() = true;
         last_used_ = {};
         for (const Entry& entry : entries) {
+            // What was made before a fork is the parent's, its locks among it.
+            if (is_forked_since(entry.generation)) continue;
             const std::lock_guard alive(entry.link->mutex);
             if (entry.link->caches != nullptr) entry.link->leave(*entry.cache);
         }
@@ -54,7 +59,7 @@ struct ThreadCaches::OfThread {
 constinit thread_local ThreadCaches::LastUsed ThreadCaches::last_used_;
 
 ThreadCaches::ThreadCaches(std::size_t most_bytes_of_a_thread, std::function<void(ThreadCache&)> leave)
-    : id_(next_manager()), link_(std::make_shared<Link>()), nobodys_(shared) {
+    : id_(next_manager()), generation_(fork_generation()), link_(std::make_shared<Link>()), nobodys_(shared) {
     shared.most_bytes = most_bytes_of_a_thread;
     link_->caches = this;
     link_->leave = std::move(leave);
@@ -66,13 +71,14 @@ void ThreadCaches::disconnect() noexcept {
 }
 
 ThreadCache* ThreadCaches::look_up() noexcept {
-    if (OfThread::ended()) return nullptr;
+    if (OfThread::ended() || is_forked_since(generation_)) return nullptr;
     try {
         auto& entries = OfThread::get().entries;
         auto found = std::find_if(entries.begin(), entries.end(), [&](const auto& e) { return e.manager == id_; });
         if (found == entries.end()) {
             // Those of managers that are gone go first.
             std::erase_if(entries, [](const OfThread::Entry& entry) {
+                if (is_forked_since(entry.generation)) return false;
                 const std::lock_guard alive(entry.link->mutex);
                 return entry.link->caches == nullptr;
             });
@@ -80,7 +86,7 @@ ThreadCache* ThreadCaches::look_up() noexcept {
             auto cache = std::make_unique<ThreadCache>(shared);
             const std::lock_guard list(mutex_);
             caches_.reserve(caches_.size() + 1);
-            entries.push_back({id_, cache.get(), link_});
+            entries.push_back({id_, cache.get(), generation_, link_});
             caches_.push_back(std::move(cache));
             found = entries.end() - 1;
         }

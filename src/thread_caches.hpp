@@ -25,8 +25,11 @@ public:
     ThreadCaches(const ThreadCaches&) = delete;
     ThreadCaches& operator=(const ThreadCaches&) = delete;
 
-    /// The calling thread's cache; null once the thread's own objects are being destroyed, or without memory.
+    /// The calling thread's cache; null once the thread's own objects are being destroyed, without memory, and in a
+    /// child of the process that made the manager.
     ThreadCache* mine() noexcept { return last_used_.manager == id_ ? last_used_.cache : look_up(); }
+    /// The calling thread's next mine() looks for its cache.
+    static void forget_thread() noexcept { last_used_ = {}; }
     /// Counts what no thread's cache can; its lock as theirs.
     ThreadCache& nobodys() noexcept { return nobodys_; }
     /// Threads that end from now on leave nothing; waits for those that are about it. First of all when a manager ends.
@@ -83,6 +86,7 @@ private:
 
     static constinit thread_local LastUsed last_used_;
     const std::uint64_t id_;
+    const unsigned generation_;
     const std::shared_ptr<Link> link_;
     mutable std::mutex mutex_;
     std::vector<std::unique_ptr<ThreadCache>> caches_;

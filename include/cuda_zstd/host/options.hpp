@@ -81,6 +81,8 @@ struct PoolOptions {
     std::shared_ptr<ArenaSource> custom_source;
     /// None: what `Backend::get()` gives.
     std::optional<BackendKind> backend;
+    /// A backend of the caller's, which must outlive the pool; takes the place of `backend`.
+    Backend* custom_backend = nullptr;
     /// Where leaks and invalidated blocks are reported; null: nowhere.
     std::FILE* diagnostics = stderr;
 };
