@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What is for a whole thread block, on real threads: several blocks of several threads each, on one heap. What it is
-// for is ThreadSanitizer: the pieces are plain memory, so a missing order or two owners show.
+// What is for a whole thread block, and the vector of a whole grid, on real threads: several blocks of several threads
+// each, on one heap. What it is for is ThreadSanitizer: the pieces are plain memory, so a missing order or two owners
+// show.
 #include "cuda_zstd/device/block_allocate.hpp"
 #include "cuda_zstd/device/block_scratch_frame.hpp"
+#include "cuda_zstd/device/pool_vector_ref.hpp"
 #include "cuda_zstd/device/scratch_frame.hpp"
 #include "cuda_zstd/heap/format.hpp"
 
@@ -175,6 +177,50 @@ TEST_F(BlockThreads, AFrameOfAFullHeapSaysSo) {
     });
     EXPECT_EQ(errors_.load(), 0u);
     pool_.deallocate(env, all);
+    expect_all_free();
+}
+
+TEST_F(BlockThreads, AllAppendToOneVectorUntilTheHeapIsFull) {
+    make_heap(std::size_t{2} << 20);
+    using Vector = BasicPoolVectorRef<std::uint64_t, solo_env, 16>;
+    PoolVectorState<solo_env> state{};
+    state.arena = memory_.get();
+    state.layout = layout_;
+    const Vector vector(&state);
+    solo_env env;
+    for (unsigned round = 0; round < 3; ++round) {
+        std::vector<std::uint64_t> appended(blocks * threads);
+        run([&](threads_block& block, unsigned index) {
+            const unsigned me = index * threads + block.thread();
+            std::uint64_t& mine = appended[me];
+            std::uint64_t values[64];
+            for (unsigned turn = 0; turn < 2500; ++turn) {
+                const std::uint64_t next = std::uint64_t{me} << 32 | mine;
+                if (turn % 3 != 0) {
+                    mine += vector.push_back(block.env(), next);
+                } else {
+                    for (unsigned at = 0; at < 64; ++at)
+                        values[at] = next + at;
+                    mine += vector.append(block.env(), values, turn % 65);
+                }
+                // Blocks of others come and go beside the segments.
+                pool_.deallocate(block.env(), pool_.allocate(block.env(), 1000));
+            }
+        });
+        std::uint64_t sum = 0;
+        for (const std::uint64_t count : appended)
+            sum += count;
+        ASSERT_EQ(vector.size(env), sum);
+        EXPECT_GT(vector.refused(env), 0u) << "there is no memory for all";
+        std::vector<std::uint64_t> seen(blocks * threads);
+        for (std::uint64_t index = 0; index < sum; ++index) {
+            const std::uint64_t value = *vector.at(env, index);
+            ASSERT_LT(value >> 32, seen.size());
+            ASSERT_EQ(static_cast<std::uint32_t>(value), seen[value >> 32]++);
+        }
+        ASSERT_EQ(seen, appended);
+        vector.clear(env);
+    }
     expect_all_free();
 }
 
