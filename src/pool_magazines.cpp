@@ -15,11 +15,20 @@ using namespace detail;
 bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, ThreadCache& cache) {
     for (;;) {
         ThreadCache::Leaving leaving;
+        // Declared before the lock: what it may release goes to the shelf.
+        TicketRef asked_for;
         {
             const std::lock_guard lock(cache.lock());
             if (!cache.belongs(record, stream.id)) return false;
             Magazine* magazine = cache.find(stream.id);
-            if (magazine != nullptr && magazine->wants_record()) return false;
+            if (magazine != nullptr && magazine->wants_record()) {
+                // This free is recorded at once, and the stream's open ticket with it. Once: the next one stays at
+                // hand.
+                asked_for.swap(magazine->open);
+                record.since_allocation.clear();
+                record.unticketed = true;
+                return false;
+            }
             switch (cache.make_room(record, stream.id, leaving)) {
             case ThreadCache::Room::made:
                 magazine = cache.find(stream.id);
@@ -28,6 +37,7 @@ bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, Thr
                 // So much is out of other streams' reach that this one is to be recorded at once. The stream's own
                 // ticket covers what the block waited for.
                 record.since_allocation.clear();
+                record.unticketed = true;
                 return false;
             case ThreadCache::Room::leaving:
                 break;

@@ -95,7 +95,8 @@ TEST_P(MagazineTest, AnotherStreamNeverGetsWhatIsAtHand) {
     backend.destroy_stream(second);
 }
 
-/// Work of the first stream may still use the block, though no ticket says so: the second stream must not get it before.
+/// Work of the first stream may still use the block, though no ticket says so: the second stream must not get it
+/// before.
 TEST_P(MagazineTest, ABlockAtHandThatAnotherStreamFreesWaitsForBoth) {
     MemoryPoolManager pool(options());
     const cudaStream_t first = backend.create_stream();
@@ -285,6 +286,43 @@ TEST(Magazines, AThreadsLastWordsAreServed) {
     EXPECT_EQ(pool.statistics().live_blocks, 0u);
     EXPECT_EQ(pool.statistics().allocations, 2u);
     EXPECT_EQ(PoolInspector::check(pool), "");
+}
+
+/// Another stream asks for what went from a magazine to the pools: the next free answers, and later ones stay at hand.
+TEST(Magazines, AStreamThatWasAskedGoesOnAtHand) {
+    Backend& backend = Backend::get(BackendKind::host);
+    PoolOptions options;
+    options.backend = BackendKind::host;
+    options.max_bytes = 64 * MiB;
+    MemoryPoolManager pool(options);
+    // The first and the last share a part of the small pool, so that the one looks at the other's slots.
+    std::vector<cudaStream_t> streams;
+    while (streams.empty() || backend.stream_id(streams.back()) != backend.stream_id(streams.front()) + 8)
+        streams.push_back(backend.create_stream());
+    const cudaStream_t first = streams.front();
+    const cudaStream_t second = streams.back();
+    const auto all = [&](cudaStream_t stream, std::size_t count) {
+        std::vector<void*> blocks;
+        for (std::size_t i = 0; i < count; ++i)
+            blocks.push_back(pool.allocate(1000, stream));
+        for (void* block : blocks)
+            pool.deallocate(block, stream);
+    };
+    // More than a magazine holds: the rest is in the pools, under an open ticket.
+    for (int i = 0; i < 3; ++i)
+        all(first, 200);
+    all(second, 2000);
+    // One free answers.
+    all(first, 1);
+    const std::size_t before = PoolInspector::cached_bytes(pool);
+    void* block = pool.allocate(1000, first);
+    const std::size_t taken = PoolInspector::cached_bytes(pool);
+    EXPECT_LT(taken, before);
+    pool.deallocate(block, first);
+    EXPECT_EQ(PoolInspector::cached_bytes(pool), before);
+    EXPECT_EQ(PoolInspector::check(pool), "");
+    for (const cudaStream_t stream : streams)
+        backend.destroy_stream(stream);
 }
 
 /// Two threads free one address at once: one is told, every time, also when the block is at hand.
