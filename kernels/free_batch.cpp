@@ -20,7 +20,7 @@ void detail::free_batch_on_host(Backend& backend, cudaStream_t stream, const Hea
                                 const BadFreeLog& log) {
     backend.run_blocks(stream, 1, [heap, batch, log](unsigned, unsigned processor) {
         solo_env env(processor);
-        const Heap<solo_env> view = Heap<solo_env>::over(heap.base, heap.layout);
+        const PoolHeap<solo_env> view = PoolHeap<solo_env>::over(heap.base, heap.layout);
         for (std::uint32_t at = 0; at < batch.count; ++at)
             detail::free_logged(env, view, batch.blocks[at], log);
     });

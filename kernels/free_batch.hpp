@@ -6,8 +6,8 @@
 #pragma once
 
 #include "cuda_zstd/core/status.hpp"
+#include "cuda_zstd/device/pool_heap.hpp"
 #include "cuda_zstd/env/atom.hpp"
-#include "cuda_zstd/heap/heap.hpp"
 #include "kernels/heap_launch.hpp"
 
 #include <cstdint>
@@ -46,7 +46,7 @@ namespace detail {
 
 /// What one lane does for its block.
 template <class Env>
-CUDA_ZSTD_HD void free_logged(Env& env, const Heap<Env>& heap, void* block, const BadFreeLog& log) {
+CUDA_ZSTD_HD void free_logged(Env& env, const PoolHeap<Env>& heap, void* block, const BadFreeLog& log) {
     const Status status = heap.deallocate(env, env.converged(), block);
     if (status == Status::ok) return;
     const std::uint32_t at = env.fetch_add(*log.taken, 1u, Order::relaxed);

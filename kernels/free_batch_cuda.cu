@@ -11,7 +11,7 @@ __global__ void __launch_bounds__(most_batch_blocks)
     free_batch_kernel(const __grid_constant__ HeapArena heap, const __grid_constant__ FreeBatch batch, BadFreeLog log) {
     cuda_env env;
     if (threadIdx.x >= batch.count) return;
-    detail::free_logged(env, Heap<cuda_env>::over(heap.base, heap.layout), batch.blocks[threadIdx.x], log);
+    detail::free_logged(env, PoolHeap<cuda_env>::over(heap.base, heap.layout), batch.blocks[threadIdx.x], log);
 }
 
 static_assert(sizeof(HeapArena) + sizeof(FreeBatch) + sizeof(BadFreeLog) <= 4096 - 32);

@@ -5,6 +5,7 @@
 #include "cuda_zstd/host/error.hpp"
 #include "cuda_zstd/host/trace.hpp"
 #include "cuda_zstd_memory_pool.h"
+#include "kernels/audit_launch.hpp"
 #include "kernels/free_batch.hpp"
 #include "kernels/heap_launch.hpp"
 #include "pending_frees.hpp"
@@ -144,6 +145,7 @@ void DevicePool::compact(cudaStream_t stream) {
     state_->frees->launch_all();
     const std::lock_guard lock(state_->mutex);
     state_->backend.wait(stream, state_->surveyed);
+    launch_quarantine_release(state_->backend, stream, state_->heap);
     launch_reclaim(state_->backend, stream, state_->heap);
     state_->survey(stream);
 }
@@ -170,6 +172,31 @@ HeapReport DevicePool::statistics(cudaStream_t stream) {
     state_->survey(stream);
     state_->backend.synchronize(stream);
     return last_report();
+}
+
+AuditReport DevicePool::audit(cudaStream_t stream) {
+    const std::lock_guard lock(state_->mutex);
+    Backend& backend = state_->backend;
+    MemoryPoolManager& manager = state_->manager;
+    void* const work = manager.allocate(audit_work_bytes(state_->heap.layout), stream);
+    AuditReport* report = nullptr;
+    const auto release = [&] {
+        if (report != nullptr) backend.free_pinned(report);
+        manager.deallocate(work, stream);
+    };
+    AuditReport copy;
+    try {
+        report = new (backend.allocate_pinned(sizeof(AuditReport))) AuditReport{};
+        backend.wait(stream, state_->surveyed);
+        launch_audit(backend, stream, state_->heap, work, report);
+        backend.synchronize(stream);
+        copy = *report;
+    } catch (...) {
+        release();
+        throw;
+    }
+    release();
+    return copy;
 }
 
 std::size_t DevicePool::arena_bytes() const noexcept { return state_->arena_bytes; }

@@ -3,7 +3,7 @@
 """Checks the PTX that nvcc makes of the device heap: the scope and the order of each access to shared state.
 
 A heap is shared by all blocks of a grid and by several streams, so an access at the scope of a thread block (.cta) is a
-bug that no other test finds. In the kernels of tools/check_ptx_probe.cu and kernels/heap_cuda.cu this demands:
+bug that no other test finds. In the kernels of tools/check_ptx_probe.cu, kernels/heap_cuda.cu and kernels/audit_cuda.cu this demands:
 
   scope   each atomic, ordered load and ordered store has the scope .gpu or .sys; none is without scope, or volatile
   fence   there is no fence: the heap's orders are those of its accesses
@@ -28,8 +28,7 @@ import tempfile
 from collections import Counter
 
 PROBE = "tools/check_ptx_probe.cu"
-KERNELS = "kernels/heap_cuda.cu"
-SOURCES = (PROBE, KERNELS)
+SOURCES = (PROBE, "kernels/heap_cuda.cu", "kernels/audit_cuda.cu")
 
 # Plain accesses to global memory that are as they should be: entry function, source file, reason.
 PLAIN_STORES = [
@@ -39,14 +38,15 @@ PLAIN_STORES = [
     (r"setup_kernel", r"heap/\w+\.hpp$", "the heap is nobody's before its set-up has ended"),
     (r"vector_kernel|WarpPoolVector", r"device/warp_pool_vector\.hpp$", "the list's own blocks"),
     (r"scratch_kernel|ScratchFrame", r"device/scratch_frame\.hpp$", "the frame's own blocks"),
-    (r"survey_kernel|audit_kernel", r"heap_cuda\.cu$", "a work area of the kernel, read by a later one"),
+    (r"survey_kernel", r"heap_cuda\.cu$", "a work area of the kernel, read by a later one"),
+    (r"audit_kernel", r"audit_cuda\.cu$|heap/audit(_finding)?\.hpp$", "the report, which the host reads when the stream has got there"),
 ]
 PLAIN_LOADS = [
     (r"group_kernel", r"device/pool_ref\.hpp$", "the caller's own array"),
     (r"free_kernel", r"check_ptx_probe\.cu$", "the caller's own array"),
     (r"vector_kernel|WarpPoolVector", r"device/warp_pool_vector\.hpp$", "the list's own blocks"),
     (r"scratch_kernel|ScratchFrame", r"device/scratch_frame\.hpp$", "the frame's own blocks"),
-    (r"report_kernel|survey_kernel|audit_kernel", r"heap_cuda\.cu$", "a work area, written by an earlier kernel"),
+    (r"report_kernel|survey_kernel", r"heap_cuda\.cu$", "a work area, written by an earlier kernel"),
 ]
 
 ACCESS = re.compile(r"^\s*(?:@!?%p\d+\s+)?((?:atom|red|ld|st|fence|membar)(?![a-z])(?:\.[\w:]+)*)\s*([^;]*);")

@@ -31,8 +31,8 @@ CUDA_ZSTD_INLINE constexpr unsigned size_class_of(std::uint32_t bytes) {
 }
 
 /// floor(dividend / divisor) for a dividend below 2^18 and a divisor of 1 to 8. Exact: the quotient of (dividend + 1/2)
-/// is at least 1/(2 divisor) from any integer, and the error below 2^-4/divisor: a reciprocal that is off by at most one
-/// unit in the last place, and one rounding.
+/// is at least 1/(2 divisor) from any integer, and the error below 2^-4/divisor: a reciprocal that is off by at most
+/// one unit in the last place, and one rounding.
 CUDA_ZSTD_INLINE std::uint32_t divide_small(std::uint32_t dividend, std::uint32_t divisor) {
 #if defined(__CUDA_ARCH__)
     float reciprocal;

@@ -23,6 +23,10 @@ enum class Status : std::uint32_t {
     interior,
     /// The block freed is already free.
     double_free,
+    /// Hardened build: bytes before or behind the block freed were overwritten; it stays as it is.
+    corrupted,
+    /// Hardened build: the block freed was never handed out.
+    never_allocated,
 };
 
 } // namespace cuda_zstd

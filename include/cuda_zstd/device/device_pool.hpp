@@ -7,6 +7,7 @@
 
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/status.hpp"
+#include "cuda_zstd/device/audit_report.hpp"
 #include "cuda_zstd/device/pool_ref.hpp"
 #include "cuda_zstd/heap/heap_report.hpp"
 #include "cuda_zstd/heap/layout.hpp"
@@ -45,7 +46,7 @@ public:
     /// construction's stream.
     template <class Env>
     BasicPoolRef<Env> ref() const {
-        return BasicPoolRef<Env>(Heap<Env>::over(arena(), layout()));
+        return BasicPoolRef<Env>(PoolHeap<Env>::over(arena(), layout()));
     }
 
     /// Gives back a block that a kernel allocated, behind the work that is in `stream` now: kernels submitted to it
@@ -74,6 +75,11 @@ public:
     /// Publishes a report in `stream` order, waits for it and returns it. Frees by the host that are pending are
     /// launched first, each on its stream: those of `stream` are in the report.
     HeapReport statistics(cudaStream_t stream);
+
+    /// Checks every invariant of the heap in `stream` order, waits, and returns the first that is broken; in a hardened
+    /// build also the faults found in users' blocks so far. No kernel may allocate or free meanwhile. For debugging:
+    /// one pass over the metadata by one thread block. Throws `out_of_memory` where there is no room for 4 B a page.
+    AuditReport audit(cudaStream_t stream);
 
     /// Bytes of the arena, metadata among them.
     std::size_t arena_bytes() const noexcept;

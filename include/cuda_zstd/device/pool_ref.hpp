@@ -20,8 +20,8 @@
 
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/status.hpp"
+#include "cuda_zstd/device/pool_heap.hpp"
 #include "cuda_zstd/device/whole_warp.hpp"
-#include "cuda_zstd/heap/heap.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -38,7 +38,7 @@ template <class Env>
 class BasicPoolRef {
 public:
     BasicPoolRef() = default;
-    explicit CUDA_ZSTD_HD BasicPoolRef(const Heap<Env>& heap) : heap_(heap) {}
+    explicit CUDA_ZSTD_HD BasicPoolRef(const PoolHeap<Env>& heap) : heap_(heap) {}
 
     /// One block of at least `bytes` for the calling lane, aligned to 16 B; null when no slot or run for the size
     /// exists, for 0 bytes, and for more than the heap has. From 1 byte to the whole heap.
@@ -168,10 +168,10 @@ public:
     /// Whether the address lies in this heap, in a block or not. Cost: no access to memory.
     CUDA_ZSTD_HD bool owns(const void* address) const { return heap_.owns(address); }
 
-    CUDA_ZSTD_INLINE const Heap<Env>& heap() const { return heap_; }
+    CUDA_ZSTD_INLINE const PoolHeap<Env>& heap() const { return heap_; }
 
 private:
-    Heap<Env> heap_;
+    PoolHeap<Env> heap_;
 };
 
 } // namespace cuda_zstd

@@ -192,7 +192,7 @@ private:
         return Directory{first_count}.segment_of(index);
     }
     static CUDA_ZSTD_INLINE BasicPoolRef<Env> pool_of(const State* state) {
-        return BasicPoolRef<Env>(Heap<Env>::over(state->arena, state->layout));
+        return BasicPoolRef<Env>(PoolHeap<Env>::over(state->arena, state->layout));
     }
 
     /// Adds what all lanes want; every one receives the first index.

@@ -8,6 +8,7 @@
 
 #include "cuda_zstd/core/bits.hpp"
 #include "cuda_zstd/core/config.hpp"
+#include "cuda_zstd/core/hardening.hpp"
 #include "cuda_zstd/core/size_class.hpp"
 
 #include <cstddef>
@@ -31,6 +32,9 @@ inline constexpr unsigned move_counters = 8;
 /// The counts of moves, and of each class's slabs that are listed.
 inline constexpr unsigned shared_cell_count = move_counters + size_class_count;
 
+/// Counts of faults, and the ring of blocks in quarantine.
+inline constexpr std::size_t hardening_bytes = Hardening::any ? 128 + std::size_t{8} * Hardening::quarantine_blocks : 0;
+
 /// 2 TiB: what 32-bit numbers of slot words can name.
 inline constexpr std::size_t max_pages = (std::size_t{1} << 25) - 1;
 
@@ -49,6 +53,7 @@ struct HeapLayout {
     std::size_t page_entries_offset = 0;
     std::size_t page_bits_offset = 0;
     std::size_t slot_bits_offset = 0;
+    std::size_t hardening_offset = 0; ///< what a hardened build keeps; nothing in any other
     std::size_t metadata_bytes = 0;
     std::size_t pages_offset = 0; ///< a multiple of the page size
 
@@ -97,6 +102,7 @@ inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned proces
         layout.page_entries_offset = take(pages * sizeof(std::uint32_t));
         layout.page_bits_offset = take((pages + 31) / 32 * sizeof(std::uint32_t));
         layout.slot_bits_offset = take(pages * slot_words_per_page * sizeof(std::uint32_t));
+        layout.hardening_offset = take(hardening_bytes);
         layout.metadata_bytes = at;
         layout.pages_offset = round_up<std::size_t>(at, page_bytes);
     };

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+#include "kernels/audit_launch.hpp"
+
+#include "cuda_zstd/device/pool_heap.hpp"
+#include "cuda_zstd/env/solo_env.hpp"
+#include "cuda_zstd/heap/audit.hpp"
+
+namespace cuda_zstd {
+
+std::size_t audit_work_bytes(const HeapLayout& layout) { return HeapAudit<solo_env>::work_bytes(layout.page_count); }
+
+void launch_audit(Backend& backend, cudaStream_t stream, const HeapArena& heap, void* work, AuditReport* report) {
+    if (backend.kind() == BackendKind::cuda) {
+        detail::audit_on_cuda(stream, heap, work, report);
+        return;
+    }
+    backend.run_blocks(stream, 1, [heap, work, report](unsigned, unsigned processor) {
+        solo_env env(processor);
+        report->finding = audit_heap(env, Heap<solo_env>::over(heap.base, heap.layout), work);
+        if constexpr (Hardening::any)
+            report->faults = HardeningState<solo_env>::over(heap.base, heap.layout).faults(env);
+    });
+}
+
+void launch_quarantine_release(Backend& backend, cudaStream_t stream, const HeapArena& heap) {
+    if constexpr (!Hardening::quarantine) return;
+    if (backend.kind() == BackendKind::cuda) {
+        detail::release_quarantine_on_cuda(stream, heap);
+        return;
+    }
+    backend.run_blocks(stream, 1, [heap](unsigned, unsigned processor) {
+        solo_env env(processor);
+        HardenedHeap<solo_env>::over(heap.base, heap.layout).release_quarantine(env, 1u);
+    });
+}
+
+} // namespace cuda_zstd
