@@ -200,6 +200,12 @@ void ArenaPool::for_each_free(const std::function<void(const Block&)>& visit) co
     heap_.for_each_free(visit);
 }
 
+void ArenaPool::for_each_arena(const std::function<void(const AddressRange&, const Block* first)>& visit) const {
+    const std::lock_guard lock(mutex_);
+    for (const auto& arena : arenas_)
+        visit(arena->range, arena->first);
+}
+
 std::string ArenaPool::last_failure() const {
     const std::lock_guard lock(mutex_);
     return last_failure_;

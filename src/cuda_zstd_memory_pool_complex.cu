@@ -172,6 +172,7 @@ void MemoryPoolManager::print_allocated_blocks(std::ostream& to) const { to << s
 
 PoolStatistics MemoryPoolManager::statistics() const { return state_->statistics(); }
 std::vector<PoolBlock> MemoryPoolManager::snapshot() const { return state_->snapshot(); }
+void MemoryPoolManager::write_snapshot(std::FILE* to) const { state_->write_snapshot(to); }
 const PoolOptions& MemoryPoolManager::options() const noexcept { return state_->options; }
 Backend& MemoryPoolManager::backend() const noexcept { return state_->backend; }
 

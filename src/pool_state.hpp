@@ -64,6 +64,7 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
     }
     PoolStatistics statistics() const;
     std::vector<PoolBlock> snapshot() const;
+    void write_snapshot(std::FILE* to) const;
     std::string live_blocks_text() const;
     /// Lists live blocks, if there are any, where diagnostics go.
     void report_leaks(const char* when) const;

@@ -77,6 +77,8 @@ public:
     std::string site_of(const void* ptr) const { return sites_ ? sites_->describe(ptr) : std::string(); }
     bool tracks() const noexcept { return sites_.has_value(); }
     CallSites& sites() noexcept { return *sites_; }
+    const CallSites& sites() const noexcept { return *sites_; }
+    std::uint32_t number() const noexcept { return number_; }
 
 private:
     friend class ObservedCall;

@@ -80,15 +80,15 @@ void CallSites::clear() noexcept {
     }
 }
 
+CallSite CallSites::find(const void* ptr) const noexcept {
+    const Part& part = parts_[Part::number_of(ptr)];
+    const std::lock_guard lock(part.mutex);
+    const auto found = part.sites.find(ptr);
+    return found == part.sites.end() ? CallSite{} : found->second;
+}
+
 std::string CallSites::describe(const void* ptr) const {
-    CallSite site;
-    {
-        const Part& part = parts_[Part::number_of(ptr)];
-        const std::lock_guard lock(part.mutex);
-        const auto found = part.sites.find(ptr);
-        if (found == part.sites.end()) return {};
-        site = found->second;
-    }
+    const CallSite site = find(ptr);
     std::string text;
     for (const void* frame : site.frames)
         if (frame != nullptr) text += "      from " + symbol_of(frame) + "\n";

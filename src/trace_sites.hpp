@@ -45,6 +45,8 @@ public:
     /// Takes a block's site out; all zeros where it has none.
     CallSite take(const void* ptr) noexcept;
     void clear() noexcept;
+    /// The return addresses of a block's call, those that there are first.
+    CallSite find(const void* ptr) const noexcept;
     /// A line for each caller, or nothing. Symbols are looked up only here.
     std::string describe(const void* ptr) const;
 

@@ -3,6 +3,7 @@
 
 #include "formats.hpp"
 #include "replay.hpp"
+#include "report.hpp"
 #include "summary.hpp"
 
 #include <CLI/CLI.hpp>
@@ -36,6 +37,8 @@ struct Arguments {
     std::optional<cuda_zstd::Strategy> strategy;
     std::uint64_t max_bytes = 0;
     std::string backend = "phantom";
+    std::string snapshot;
+    std::string title;
     bool json = false;
 };
 
@@ -146,6 +149,20 @@ int search_command(const Arguments& arguments) {
     return 0;
 }
 
+int report_command(const Arguments& arguments) {
+    ReportInput input;
+    if (!arguments.input.empty()) {
+        Trace trace = load(arguments);
+        trace.events = events_of(trace, arguments.pool.value_or(busiest_pool(trace)));
+        input.trace = std::move(trace);
+    }
+    if (!arguments.snapshot.empty()) input.snapshot = text_of(read_bytes(arguments.snapshot));
+    if (!input.trace && input.snapshot.empty()) throw std::runtime_error("report needs a trace, a snapshot or both");
+    input.title = arguments.title.empty() ? "CUDA-ZSTD memory pool" : arguments.title;
+    write_text(arguments.output, report_page(input));
+    return 0;
+}
+
 } // namespace
 
 void add_commands(CLI::App& app, std::function<int()>& chosen) {
@@ -177,7 +194,12 @@ void add_commands(CLI::App& app, std::function<int()>& chosen) {
         ->check(CLI::IsMember({"phantom", "host", "cuda"}));
     CLI::App* search =
         add("advise", "Which strategy and which size would have served the program best", &search_command);
-    for (CLI::App* each : {replay, search})
+    CLI::App* report =
+        add("report", "One HTML page: arenas, bytes over time, sizes, lifetimes, advice", &report_command);
+    report->get_option("file")->required(false);
+    report->add_option("--snapshot", arguments->snapshot, "What MemoryPoolManager::write_snapshot() wrote");
+    report->add_option("--title", arguments->title, "The page's heading");
+    for (CLI::App* each : {replay, search, report})
         each->add_option("--pool", arguments->pool, "The pool's number in the trace; else the one with most calls");
 }
 

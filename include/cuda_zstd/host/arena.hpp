@@ -61,6 +61,8 @@ public:
     std::size_t most_bytes() const noexcept { return most_bytes_; }
     ArenaFigures figures() const;
     void for_each_free(const std::function<void(const Block&)>& visit) const;
+    /// Every arena, with the first of the blocks that cover it.
+    void for_each_arena(const std::function<void(const AddressRange&, const Block* first)>& visit) const;
     /// What the source said when it last failed; empty if it never did.
     std::string last_failure() const;
     std::string check() const;

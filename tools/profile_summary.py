@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Prints what the memory pool did, from an SQLite file that nsys has exported. usage: profile_summary.py FILE [--json]
+
+Tables and columns differ between versions of nsys; what is not there is left out. Exit status 1: the file has no events
+of the domain cuda_zstd.
+"""
+import argparse
+import json
+import re
+import sqlite3
+import sys
+import urllib.parse
+
+# nsys's numbers for kinds of NVTX events.
+PUSH_POP, MARK = 59, 34
+CATEGORIES = {1: "allocate", 2: "free", 3: "grow", 4: "trim", 5: "compact", 6: "wave"}
+
+
+def columns(db, table):
+    return {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+
+
+def nvtx_events(db):
+    """Events of the domain: (start, end or None, thread, name, category, payload text)."""
+    have = columns(db, "NVTX_EVENTS")
+    if not {"start", "end", "domainId", "eventType"} <= have:
+        return []
+    domains = {row[0] for row in db.execute(
+        "SELECT domainId FROM NVTX_EVENTS WHERE text = 'cuda_zstd' AND start IS NOT NULL AND eventType IN (75, 76)")}
+    if not domains:
+        # Other versions name the domain by any event that creates it.
+        domains = {row[0] for row in db.execute("SELECT domainId FROM NVTX_EVENTS WHERE text = 'cuda_zstd'")}
+    text = "n.text"
+    join = ""
+    if "textId" in have:
+        text = "COALESCE(n.text, s.value)"
+        join = "LEFT JOIN StringIds s ON s.id = n.textId"
+    category = "n.category" if "category" in have else "NULL"
+    thread = "n.globalTid" if "globalTid" in have else "0"
+    payload = [f"n.{name}" for name in ("jsonText", "uint64Value", "int64Value") if name in have] or ["NULL"]
+    chosen = payload[0] if len(payload) == 1 else f"COALESCE({', '.join(payload)})"
+    marks = ",".join("?" for _ in domains)
+    return db.execute(
+        f"SELECT n.start, n.end, {thread}, {text}, {category}, {chosen}, n.eventType FROM NVTX_EVENTS n {join} "
+        f"WHERE n.domainId IN ({marks}) AND n.eventType IN (?, ?) ORDER BY n.start",
+        (*domains, PUSH_POP, MARK)).fetchall()
+
+
+def payload_bytes(value):
+    """The bytes of a payload: a number, or JSON in which a member is called bytes."""
+    if value is None:
+        return 0
+    if isinstance(value, (int, float)):
+        return int(value)
+    found = re.search(r'"bytes"\s*:\s*"?(\d+)', str(value)) or re.fullmatch(r"\s*(\d+)\s*", str(value))
+    return int(found.group(1)) if found else 0
+
+
+def nesting_problems(ranges):
+    """Ranges of one thread that overlap without one being inside the other."""
+    problems = 0
+    open_ends = {}
+    for start, end, thread, *_ in sorted(ranges, key=lambda r: (r[2], r[0], -r[1])):
+        stack = open_ends.setdefault(thread, [])
+        while stack and stack[-1] <= start:
+            stack.pop()
+        if stack and end > stack[-1]:
+            problems += 1
+        stack.append(end)
+    return problems
+
+
+def summarize(db):
+    events = nvtx_events(db) if columns(db, "NVTX_EVENTS") else []
+    ranges = [e for e in events if e[6] == PUSH_POP and e[1] is not None]
+    names = {}
+    for start, end, _, name, category, payload, kind in events:
+        entry = names.setdefault((name, kind), {"name": name, "kind": "mark" if kind == MARK else "range", "count": 0,
+                                                "ns": 0, "longest_ns": 0, "bytes": 0,
+                                                "category": CATEGORIES.get(category, category)})
+        entry["count"] += 1
+        entry["bytes"] += payload_bytes(payload)
+        if kind == PUSH_POP and end is not None:
+            entry["ns"] += end - start
+            entry["longest_ns"] = max(entry["longest_ns"], end - start)
+    kernels = []
+    if {"start", "end", "shortName"} <= columns(db, "CUPTI_ACTIVITY_KIND_KERNEL"):
+        kernels = [dict(zip(("name", "count", "ns"), row)) for row in db.execute(
+            "SELECT s.value, COUNT(*), SUM(k.end - k.start) FROM CUPTI_ACTIVITY_KIND_KERNEL k "
+            "JOIN StringIds s ON s.id = k.shortName GROUP BY s.value ORDER BY 3 DESC")]
+    tables = sorted(row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
+    return {"events": sorted(names.values(), key=lambda e: -e["ns"]), "kernels": kernels,
+            "badly_nested": nesting_problems(ranges), "open_ranges": sum(e[6] == PUSH_POP and e[1] is None for e in events),
+            "counter_tables": [t for t in tables if "COUNTER" in t.upper()]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    arguments = parser.parse_args()
+    db = sqlite3.connect(f"file:{urllib.parse.quote(arguments.file)}?mode=ro", uri=True)
+    summary = summarize(db)
+    if arguments.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        print(f"{'pool event':<28}{'kind':<7}{'count':>9}{'total us':>13}{'longest us':>13}{'MiB':>12}")
+        for e in summary["events"]:
+            print(f"{e['name'] or '?':<28}{e['kind']:<7}{e['count']:>9}{e['ns'] / 1e3:>13.1f}{e['longest_ns'] / 1e3:>13.1f}"
+                  f"{e['bytes'] / 2**20:>12.1f}")
+        print(f"\n{'kernel':<48}{'count':>9}{'total us':>13}")
+        for k in summary["kernels"][:20]:
+            print(f"{k['name'][:47]:<48}{k['count']:>9}{k['ns'] / 1e3:>13.1f}")
+        print(f"\n{summary['badly_nested']} ranges badly nested, {summary['open_ranges']} never ended; counters exported: "
+              f"{', '.join(summary['counter_tables']) or 'none'}")
+    if not summary["events"]:
+        print("profile_summary: the file has no events of the domain cuda_zstd", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
