@@ -106,7 +106,7 @@ public:
     /// Every block, live and free, in address order. O(n log n).
     std::vector<PoolBlock> snapshot() const;
     /// Writes arenas, blocks, figures and, where they are tracked, call sites as JSON (docs/snapshot.schema.json). Other
-    /// calls wait for it. About 100 ns and 50 bytes a block. Throws `std::system_error` where `to` takes no more.
+    /// calls wait for it. About 0.5 us and 50 bytes a block. Throws `std::system_error` where `to` takes no more.
     void write_snapshot(std::FILE* to) const;
     /// Bytes usable behind a live block's address (at least what was requested). Throws `usage_error` as deallocate.
     std::size_t usable_size(const void* ptr) const;

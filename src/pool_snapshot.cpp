@@ -8,7 +8,10 @@
 #include <cerrno>
 #include <chrono>
 #include <limits>
+#include <string>
 #include <system_error>
+#include <unordered_map>
+#include <vector>
 
 namespace cuda_zstd {
 
@@ -70,7 +73,8 @@ void MemoryPoolManager::State::write_snapshot(std::FILE* to) const {
     const Alone alone(*this);
     const TickScale now;
     const auto age_ns = [&](std::uint64_t timestamp) { return now.ns() > timestamp ? now.ns() - timestamp : 0; };
-    const auto is_free = [](const Record& record) { return record.state() == Record::State::cached; };
+    // In threads' magazines: few.
+    std::vector<const Record*> cached;
     out.raw(",\n\"arenas\":[");
     const char* comma = "";
     large_.for_each_arena([&](const AddressRange& range, const Block* first) {
@@ -81,7 +85,10 @@ void MemoryPoolManager::State::write_snapshot(std::FILE* to) const {
             "\"age_ns\"],\n\"live\":[");
     comma = "\n[";
     live_.for_each([&](const Record& record) {
-        if (is_free(record)) return;
+        if (record.state() == Record::State::cached) {
+            cached.push_back(&record);
+            return;
+        }
         out.raw(comma).number(address_of(record.ptr())).raw(",").number(record.requested_bytes).raw(",");
         out.number(record.usable_bytes).raw(",").number(static_cast<std::uint64_t>(record.kind)).raw(",");
         out.number(record.stream_id).raw(",").number(record.sequence).raw(",");
@@ -95,9 +102,8 @@ void MemoryPoolManager::State::write_snapshot(std::FILE* to) const {
         out.number(static_cast<std::uint64_t>(kind)).raw(",").number(age_ns(timestamp)).raw("]");
         comma = ",\n[";
     };
-    live_.for_each([&](const Record& record) {
-        if (is_free(record)) add_free(record.ptr(), record.usable_bytes, record.kind, begin_.ns_at(record.ticks, now));
-    });
+    for (const Record* record : cached)
+        add_free(record->ptr(), record->usable_bytes, record->kind, begin_.ns_at(record->ticks, now));
     large_.for_each_free([&](const Block& b) { add_free(b.ptr, b.bytes, PoolKind::large, b.timestamp); });
     medium_.for_each_free([&](const Block& b) { add_free(b.ptr, b.bytes, PoolKind::medium, b.timestamp); });
     small_.for_each_free([&](const std::byte* ptr, std::size_t bytes, std::uint64_t timestamp) {
@@ -105,15 +111,19 @@ void MemoryPoolManager::State::write_snapshot(std::FILE* to) const {
     });
     out.raw("],\n\"sites\":{");
     comma = "\n";
+    std::unordered_map<const void*, std::string> symbols;
+    const auto symbol = [&](const void* frame) -> const std::string& {
+        std::string& name = symbols[frame];
+        if (name.empty()) name = symbol_of(frame);
+        return name;
+    };
     if (observer_.tracks())
-        live_.for_each([&](const Record& record) {
-            const CallSite site = observer_.sites().find(record.ptr());
-            if (is_free(record) || site.frames[0] == nullptr) return;
-            out.raw(comma).raw("\"").number(address_of(record.ptr())).raw("\":[");
+        observer_.sites().for_each([&](const void* ptr, const CallSite& site) {
+            out.raw(comma).raw("\"").number(address_of(ptr)).raw("\":[");
             const char* between = "";
             for (const void* frame : site.frames) {
                 if (frame == nullptr) continue;
-                out.raw(between).text(symbol_of(frame));
+                out.raw(between).text(symbol(frame));
                 between = ",";
             }
             out.raw("]");

@@ -23,8 +23,9 @@ void name_cuda_stream(cudaStream_t stream, const std::string& name) noexcept {
 }
 
 void NvtxHeaps::add(const AddressRange& arena) {
-    const std::string name =
-        "cuda_zstd pool " + std::to_string(pool_) + " arena " + std::to_string(arenas_.fetch_add(1));
+    char name[64];
+    std::snprintf(name, sizeof name, "cuda_zstd pool %u arena %llu", pool_,
+                  static_cast<unsigned long long>(arenas_.fetch_add(1)));
     nvtxMemVirtualRangeDesc_t range{};
     range.size = arena.bytes;
     range.ptr = arena.base;
@@ -36,7 +37,7 @@ void NvtxHeaps::add(const AddressRange& arena) {
     heap.typeSpecificDescSize = sizeof range;
     heap.typeSpecificDesc = &range;
     heap.messageType = NVTX_MESSAGE_TYPE_ASCII;
-    heap.message.ascii = name.c_str();
+    heap.message.ascii = name;
     const nvtxMemHeapHandle_t handle = nvtxMemHeapRegister(nvtx_domain(), &heap);
     // Null or -1: no tool takes it.
     if (handle == nullptr || reinterpret_cast<std::intptr_t>(handle) == -1) return;

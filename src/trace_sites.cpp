@@ -80,15 +80,23 @@ void CallSites::clear() noexcept {
     }
 }
 
-CallSite CallSites::find(const void* ptr) const noexcept {
-    const Part& part = parts_[Part::number_of(ptr)];
-    const std::lock_guard lock(part.mutex);
-    const auto found = part.sites.find(ptr);
-    return found == part.sites.end() ? CallSite{} : found->second;
+void CallSites::for_each(const std::function<void(const void* ptr, const CallSite& site)>& visit) const {
+    for (std::size_t index = 0; index < part_count; ++index) {
+        const std::lock_guard lock(parts_[index].mutex);
+        for (const auto& [ptr, site] : parts_[index].sites)
+            visit(ptr, site);
+    }
 }
 
 std::string CallSites::describe(const void* ptr) const {
-    const CallSite site = find(ptr);
+    CallSite site;
+    {
+        const Part& part = parts_[Part::number_of(ptr)];
+        const std::lock_guard lock(part.mutex);
+        const auto found = part.sites.find(ptr);
+        if (found == part.sites.end()) return {};
+        site = found->second;
+    }
     std::string text;
     for (const void* frame : site.frames)
         if (frame != nullptr) text += "      from " + symbol_of(frame) + "\n";
@@ -107,7 +115,8 @@ std::string symbol_of(const void* return_address) {
     const std::string path = info.dli_fname;
     std::snprintf(text, sizeof text, "+%#zx)",
                   static_cast<std::size_t>(call - static_cast<const char*>(info.dli_fbase)));
-    const std::string place = "(" + path.substr(path.rfind('/') + 1) + text;
+    std::string place = "(";
+    place.append(path, path.rfind('/') + 1).append(text);
     if (info.dli_sname == nullptr) return place;
     int status = 0;
     const std::unique_ptr<char, void (*)(void*)> readable(

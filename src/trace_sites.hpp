@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -45,8 +46,8 @@ public:
     /// Takes a block's site out; all zeros where it has none.
     CallSite take(const void* ptr) noexcept;
     void clear() noexcept;
-    /// The return addresses of a block's call, those that there are first.
-    CallSite find(const void* ptr) const noexcept;
+    /// Every site, each under a lock: `visit` may not come back here.
+    void for_each(const std::function<void(const void* ptr, const CallSite& site)>& visit) const;
     /// A line for each caller, or nothing. Symbols are looked up only here.
     std::string describe(const void* ptr) const;
 

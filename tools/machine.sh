@@ -5,7 +5,7 @@
 build_packages=(g++ cmake ninja-build python3 zstd xz-utils libboost1.81-dev libfmt-dev libcli11-dev nlohmann-json3-dev
     libgtest-dev libbenchmark-dev libzstd-dev liblz4-dev relacy-dev)
 wheel_packages=(python3-pip ca-certificates)
-check_packages=(clang-format git)
+check_packages=(clang-format git python3-jsonschema)
 
 # The toolkit that is fetched where none is installed. One release throughout: headers, compiler and runtime must agree.
 toolkit_wheels=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96

@@ -64,8 +64,8 @@ TEST(Replay, NeedsNoMemory) {
 }
 
 TEST(Replay, FindsTheLeastLimitAndSaysSo) {
-    // Eight blocks of 4 MiB, every second one freed, then one of 16 MiB: 48 MiB live in no order, so more than 32 + 16
-    // minus the holes is needed.
+    // Eight blocks of 1.5 MiB, every second one freed, then one of 6 MiB: the holes do not hold it, and no chunk of 2
+    // MiB is free as a whole.
     Trace trace;
     std::uint64_t time = 0;
     const auto add = [&](Call call, std::uint64_t pointer, std::uint64_t bytes) {
@@ -77,21 +77,21 @@ TEST(Replay, FindsTheLeastLimitAndSaysSo) {
         trace.events.push_back(event);
     };
     for (std::uint64_t index = 1; index <= 8; ++index)
-        add(Call::allocate, index << 32, 4 * MiB);
+        add(Call::allocate, index << 32, 3 * MiB / 2);
     for (std::uint64_t index = 1; index <= 8; index += 2)
         add(Call::deallocate, index << 32, 0);
-    add(Call::allocate, std::uint64_t{99} << 32, 16 * MiB);
+    add(Call::allocate, std::uint64_t{99} << 32, 6 * MiB);
     const auto candidates = search(events_of(trace, 0));
     ASSERT_EQ(candidates.size(), 3u);
     for (const Candidate& each : candidates) {
-        EXPECT_EQ(each.unlimited.peak_live_bytes, 32 * MiB);
+        EXPECT_EQ(each.unlimited.peak_live_bytes, 12 * MiB);
         EXPECT_EQ(each.unlimited.failures, 0u);
         EXPECT_EQ(each.at_least.failures, 0u);
-        EXPECT_EQ(each.least_bytes, 48 * MiB) << to_string(each.strategy);
+        EXPECT_EQ(each.least_bytes, 18 * MiB) << to_string(each.strategy);
         EXPECT_EQ(replay(events_of(trace, 0), phantom(each.strategy, each.least_bytes - 2 * MiB)).failures, 1u);
     }
     const std::string said = advice(candidates);
-    EXPECT_NE(said.find("CUDA_ZSTD_POOL_MAX_SIZE=50331648"), std::string::npos) << said;
+    EXPECT_NE(said.find("CUDA_ZSTD_POOL_MAX_SIZE=18874368"), std::string::npos) << said;
     EXPECT_NE(said.find("CUDA_ZSTD_POOL_STRATEGY="), std::string::npos) << said;
 }
 

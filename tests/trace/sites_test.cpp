@@ -103,7 +103,10 @@ TEST(CallSites, OffNamesNone) {
     EXPECT_EQ(count(tracked.listed(), "from"), 0u);
 }
 
-TEST(CallSites, AModeThatIsNoneIsRefused) { EXPECT_THROW(Tracked("some"), configuration_error); }
+TEST(CallSites, AModeThatIsNoneIsRefused) {
+    EXPECT_THROW(Tracked("some"), configuration_error);
+    unsetenv("CUDA_ZSTD_POOL_TRACK");
+}
 
 TEST(CallSitesDeathTest, TheProcessPoolReportsItsLeaksAtExit) {
     testing::FLAGS_gtest_death_test_style = "threadsafe";
