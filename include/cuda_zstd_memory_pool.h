@@ -39,8 +39,8 @@ struct PoolBlock {
 static_assert(sizeof(PoolBlock) == 32, "the guide's figure for a block");
 
 /// GPU memory (or, on the host backend, ordinary memory) that is reserved in large arenas and handed out in stream
-/// order. Errors are those of cuda_zstd/host/error.hpp; a call that throws has changed nothing. After fork() the pool is
-/// the parent's: in the child every call throws `usage_error`, and the destructor leaves everything as it is.
+/// order. Errors are those of cuda_zstd/host/error.hpp; a call that throws has changed nothing. After fork() the pool
+/// is the parent's: in the child every call throws `usage_error`, and the destructor leaves everything as it is.
 class CUDA_ZSTD_API MemoryPoolManager {
 public:
     /// The process's pool, configured by the environment (CUDA_ZSTD_POOL_*). Made by the first call, never
@@ -105,8 +105,8 @@ public:
     PoolStatistics statistics() const;
     /// Every block, live and free, in address order. O(n log n).
     std::vector<PoolBlock> snapshot() const;
-    /// Writes arenas, blocks, figures and, where they are tracked, call sites as JSON (docs/snapshot.schema.json). Other
-    /// calls wait for it. About 0.5 us and 50 bytes a block. Throws `std::system_error` where `to` takes no more.
+    /// Writes arenas, blocks, figures and, where they are tracked, call sites as JSON (docs/snapshot.schema.json).
+    /// Other calls wait for it. About 0.5 us and 50 bytes a block. Throws `std::system_error` where `to` takes no more.
     void write_snapshot(std::FILE* to) const;
     /// Bytes usable behind a live block's address (at least what was requested). Throws `usage_error` as deallocate.
     std::size_t usable_size(const void* ptr) const;
