@@ -77,6 +77,11 @@ bool ArenaPool::grow_in(Arena& arena, std::size_t bytes, std::size_t alignment) 
     return false;
 }
 
+void ArenaPool::note_failure(const out_of_memory& error) {
+    last_failure_ = error.what();
+    source_failures_.fetch_add(1, std::memory_order_relaxed);
+}
+
 /// Maps chunk by chunk. Where the source fails, keeps what there is if it is what is needed, else nothing.
 std::size_t ArenaPool::map_chunks(Arena& arena, std::byte* from, std::size_t bytes, std::size_t needed_bytes) {
     const auto offset = static_cast<std::size_t>(from - arena.range.base);
@@ -89,7 +94,7 @@ std::size_t ArenaPool::map_chunks(Arena& arena, std::byte* from, std::size_t byt
         for (; mapped_bytes < bytes; mapped_bytes += arena.chunk_bytes)
             source_->map(arena.range, offset + mapped_bytes, arena.chunk_bytes);
     } catch (const out_of_memory& error) {
-        last_failure_ = error.what();
+        note_failure(error);
         if (mapped_bytes < needed_bytes) undo();
     } catch (...) {
         undo();
@@ -129,7 +134,7 @@ Arena* ArenaPool::add_arena(std::size_t bytes) {
             arena->range = source_->reserve(range_bytes);
             break;
         } catch (const out_of_memory& error) {
-            last_failure_ = error.what();
+            note_failure(error);
             if (range_bytes == least_bytes) return nullptr;
         }
     }

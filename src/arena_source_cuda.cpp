@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
-// CUDA's two sources: virtual memory through the driver, and cudaMalloc.
+// CUDA's sources: virtual memory through the driver; and the runtime's own blocks: cudaMalloc, managed and pinned
+// memory.
 #include "cuda_zstd/host/arena_source.hpp"
 
 #include "backends.hpp"
+#include "cuda_zstd/host/arena.hpp"
 #include "cuda_zstd/host/error.hpp"
 #include "driver_api.hpp"
+#include "machine.hpp"
 
 #include <cuda_runtime_api.h>
 
@@ -110,20 +113,30 @@ private:
     std::size_t granularity_bytes_ = 0;
 };
 
-class CudaMallocSource final : public ArenaSource {
+/// A pair of the runtime's calls that gives whole blocks.
+struct BlockCalls {
+    const char* name;
+    cudaError_t (*allocate)(void** memory, std::size_t bytes);
+    cudaError_t (*free)(void* memory);
+    std::size_t (*total_bytes)();
+};
+
+class CudaBlockSource final : public ArenaSource {
 public:
-    const char* name() const noexcept override { return "cudaMalloc"; }
+    explicit CudaBlockSource(const BlockCalls& calls) : calls_(calls) {}
+
+    const char* name() const noexcept override { return calls_.name; }
     bool grows() const noexcept override { return false; }
     std::size_t granularity_bytes() const noexcept override { return std::size_t{2} << 20; }
-    std::size_t total_bytes() const override { return device_memory_bytes(); }
+    std::size_t total_bytes() const override { return calls_.total_bytes(); }
 
-    /// cudaMalloc promises 256 B. Blocks of whole 2 MiB come 2 MiB aligned as a rule; where one does not, a larger one
-    /// is taken and its address remembered.
+    /// The calls promise 256 B. Blocks of whole 2 MiB come 2 MiB aligned as a rule; where one does not, a larger one is
+    /// taken and its address remembered.
     AddressRange reserve(std::size_t bytes) override {
         const detail::RelaxedCapture relaxed;
         std::byte* memory = take(bytes);
         if (misalignment(memory) == 0) return {memory, bytes};
-        (void)cudaFree(memory);
+        (void)calls_.free(memory);
         memory = take(bytes + range_alignment_bytes);
         std::byte* base = memory + (range_alignment_bytes - misalignment(memory)) % range_alignment_bytes;
         const std::lock_guard lock(mutex_);
@@ -142,27 +155,63 @@ public:
                 moved_.erase(moved);
             }
         }
-        (void)cudaFree(memory);
+        (void)calls_.free(memory);
     }
 
 private:
     static std::size_t misalignment(std::byte* memory) {
         return reinterpret_cast<std::uintptr_t>(memory) % range_alignment_bytes;
     }
-    static std::byte* take(std::size_t bytes) {
+    std::byte* take(std::size_t bytes) const {
         void* memory = nullptr;
-        const cudaError_t status = cudaMalloc(&memory, bytes);
+        const cudaError_t status = calls_.allocate(&memory, bytes);
         if (status == cudaErrorMemoryAllocation) {
             (void)cudaGetLastError();
-            throw out_of_memory("cudaMalloc has no " + std::to_string(bytes) + " bytes");
+            throw out_of_memory(std::string(calls_.name) + " has no " + std::to_string(bytes) + " bytes");
         }
-        check_cuda(status, "cudaMalloc");
+        check_cuda(status, calls_.name);
         return static_cast<std::byte*>(memory);
     }
 
+    const BlockCalls calls_;
     std::mutex mutex_;
     std::map<std::byte*, std::byte*> moved_;
 };
+
+constexpr BlockCalls device_calls{"cudaMalloc",
+                                  [](void** memory, std::size_t bytes) { return cudaMalloc(memory, bytes); },
+                                  [](void* memory) { return cudaFree(memory); }, device_memory_bytes};
+constexpr BlockCalls managed_calls{
+    "cudaMallocManaged",
+    [](void** memory, std::size_t bytes) { return cudaMallocManaged(memory, bytes, cudaMemAttachGlobal); },
+    [](void* memory) { return cudaFree(memory); }, detail::total_memory_bytes};
+constexpr BlockCalls pinned_calls{
+    "cudaHostAlloc",
+    [](void** memory, std::size_t bytes) { return cudaHostAlloc(memory, bytes, cudaHostAllocPortable); },
+    [](void* memory) { return cudaFreeHost(memory); }, detail::total_memory_bytes};
+
+std::unique_ptr<ArenaSource> make_block_source(const BlockCalls& calls) {
+    (void)detail::cuda_backend();
+    return std::make_unique<CudaBlockSource>(calls);
+}
+
+const char* to_string(SourceKind source) noexcept {
+    switch (source) {
+    case SourceKind::automatic:
+        return "automatic";
+    case SourceKind::cuda_virtual:
+        return "cuda_virtual";
+    case SourceKind::cuda_malloc:
+        return "cuda_malloc";
+    case SourceKind::cuda_managed:
+        return "cuda_managed";
+    case SourceKind::cuda_pinned:
+        return "cuda_pinned";
+    case SourceKind::ordinary:
+        return "ordinary";
+    }
+    return "unknown";
+}
 
 } // namespace
 
@@ -171,10 +220,9 @@ std::unique_ptr<ArenaSource> make_cuda_virtual_source() {
     return std::make_unique<CudaVirtualSource>();
 }
 
-std::unique_ptr<ArenaSource> make_cuda_malloc_source() {
-    (void)detail::cuda_backend();
-    return std::make_unique<CudaMallocSource>();
-}
+std::unique_ptr<ArenaSource> make_cuda_malloc_source() { return make_block_source(device_calls); }
+std::unique_ptr<ArenaSource> make_cuda_managed_source() { return make_block_source(managed_calls); }
+std::unique_ptr<ArenaSource> make_cuda_pinned_source() { return make_block_source(pinned_calls); }
 
 std::unique_ptr<ArenaSource> make_default_source(BackendKind backend) {
     if (backend == BackendKind::host) return make_ordinary_source();
@@ -183,6 +231,30 @@ std::unique_ptr<ArenaSource> make_default_source(BackendKind backend) {
     } catch (const cuda_error&) {
         return make_cuda_malloc_source();
     }
+}
+
+std::shared_ptr<ArenaSource> detail::source_for(const PoolOptions& options, BackendKind backend) {
+    if (options.custom_source != nullptr) return options.custom_source;
+    if (backend == BackendKind::host && options.source != SourceKind::automatic &&
+        options.source != SourceKind::ordinary)
+        throw configuration_error(std::string("PoolOptions::source = ") + to_string(options.source) +
+                                  " is not allowed on the host backend, whose threads cannot reach device memory: "
+                                  "expected automatic or ordinary");
+    switch (options.source) {
+    case SourceKind::automatic:
+        return make_default_source(backend);
+    case SourceKind::cuda_virtual:
+        return make_cuda_virtual_source();
+    case SourceKind::cuda_malloc:
+        return make_cuda_malloc_source();
+    case SourceKind::cuda_managed:
+        return make_cuda_managed_source();
+    case SourceKind::cuda_pinned:
+        return make_cuda_pinned_source();
+    case SourceKind::ordinary:
+        return make_ordinary_source();
+    }
+    return nullptr;
 }
 
 } // namespace cuda_zstd

@@ -3,6 +3,7 @@
 
 #include "cuda_zstd/host/error.hpp"
 #include "cuda_zstd/host/trace.hpp"
+#include "pool_registry.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -17,27 +18,6 @@ namespace {
 Backend& backend_for(const PoolOptions& options) {
     if (options.custom_backend != nullptr) return *options.custom_backend;
     return options.backend ? Backend::get(*options.backend) : Backend::get();
-}
-
-std::shared_ptr<ArenaSource> source_for(const PoolOptions& options, BackendKind backend) {
-    if (options.custom_source != nullptr) return options.custom_source;
-    if (backend == BackendKind::host &&
-        (options.source == SourceKind::cuda_virtual || options.source == SourceKind::cuda_malloc))
-        throw configuration_error(std::string("PoolOptions::source = ") +
-                                  (options.source == SourceKind::cuda_virtual ? "cuda_virtual" : "cuda_malloc") +
-                                  " is not allowed on the host backend, whose threads cannot reach device memory: "
-                                  "expected automatic or ordinary");
-    switch (options.source) {
-    case SourceKind::automatic:
-        return make_default_source(backend);
-    case SourceKind::cuda_virtual:
-        return make_cuda_virtual_source();
-    case SourceKind::cuda_malloc:
-        return make_cuda_malloc_source();
-    case SourceKind::ordinary:
-        return make_ordinary_source();
-    }
-    return nullptr;
 }
 
 constexpr auto relaxed = std::memory_order_relaxed;
@@ -70,9 +50,12 @@ MemoryPoolManager::State::State(const PoolOptions& checked)
     : options(checked), backend(backend_for(checked)), observer_(checked, backend, [this] { return figures(); }),
       order_(backend), large_(checked, order_, observer_.source(source_for(checked, backend.kind()))),
       medium_(checked.strategy, order_, large_), small_(checked.small_limit_bytes, order_, medium_),
-      caches_(most_cached_bytes(large_.most_bytes()), [this](ThreadCache& cache) { leave(cache); }) {}
+      caches_(most_cached_bytes(large_.most_bytes()), [this](ThreadCache& cache) { leave(cache); }) {
+    PoolRegistry::get().enter(this, [this] { return give_back(); });
+}
 
 MemoryPoolManager::State::~State() {
+    PoolRegistry::get().leave(this);
     caches_.disconnect();
     try {
         // What tasks have thrown is for their own stream's next synchronize, not for a pool that ends beside them.
@@ -185,7 +168,15 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate(std::size_t
         const std::lock_guard lock(cache->lock());
         if (const Record* record = cache->allocate(kind, bytes, stream.id)) return {record->ptr(), record->sequence};
     }
-    return allocate_from_pools(bytes, alignment, stream, kind, cache != nullptr ? *cache : caches_.nobodys());
+    ThreadCache& counting = cache != nullptr ? *cache : caches_.nobodys();
+    const std::uint64_t source_failures = large_.source_failures();
+    Granted granted = allocate_from_pools(bytes, alignment, stream, kind, counting);
+    // With no lock held. Other pools can help only where it is the machine that has no more.
+    if (granted.ptr == nullptr && large_.source_failures() != source_failures && PoolRegistry::get().relieve(this) != 0)
+        granted = allocate_from_pools(bytes, alignment, stream, kind, counting);
+    while (granted.ptr == nullptr && options.on_out_of_memory && options.on_out_of_memory(bytes))
+        granted = allocate_from_pools(bytes, alignment, stream, kind, counting);
+    return granted;
 }
 
 MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(std::size_t bytes,
@@ -337,6 +328,19 @@ void MemoryPoolManager::State::trim(std::size_t keep_bytes) {
     device_arenas.launch_frees();
     drain();
     large_.trim(keep_bytes);
+}
+
+/// For another pool, which finds no memory: how many bytes went back to the source.
+std::size_t MemoryPoolManager::State::give_back() noexcept {
+    const std::size_t before_bytes = large_.figures().capacity_bytes;
+    try {
+        trim(0);
+    } catch (const std::exception& error) {
+        if (options.diagnostics != nullptr)
+            std::fprintf(options.diagnostics, "cuda_zstd: a pool that another one asks for memory: %s\n", error.what());
+    }
+    const std::size_t after_bytes = large_.figures().capacity_bytes;
+    return before_bytes - std::min(before_bytes, after_bytes);
 }
 
 void MemoryPoolManager::State::reserve(std::size_t bytes) {

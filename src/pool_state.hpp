@@ -108,6 +108,7 @@ private:
     Piece take_with_all_means(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind);
     void give(Record& record, const detail::StreamRef& stream, detail::ThreadCache& counting);
     void drain();
+    std::size_t give_back() noexcept;
     /// For the counters: needs no passage.
     TraceFigures figures() const;
 

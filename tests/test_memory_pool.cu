@@ -188,7 +188,7 @@ TEST(Enhanced, ABufferFreesItself) {
 class Sources : public testing::TestWithParam<SourceKind> {};
 
 TEST_P(Sources, ServeGrowAndTrim) {
-    const bool needs_device = GetParam() == SourceKind::cuda_virtual || GetParam() == SourceKind::cuda_malloc;
+    const bool needs_device = GetParam() != SourceKind::ordinary;
     if (needs_device && !Backend::cuda_available()) GTEST_SKIP() << "no CUDA device";
     PoolOptions options;
     options.backend = needs_device ? BackendKind::cuda : BackendKind::host;
@@ -213,11 +213,14 @@ TEST_P(Sources, ServeGrowAndTrim) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Sources,
-                         testing::Values(SourceKind::ordinary, SourceKind::cuda_virtual, SourceKind::cuda_malloc),
+                         testing::Values(SourceKind::ordinary, SourceKind::cuda_virtual, SourceKind::cuda_malloc,
+                                         SourceKind::cuda_managed, SourceKind::cuda_pinned),
                          [](const auto& tested) {
                              return tested.param == SourceKind::ordinary       ? "ordinary"
                                     : tested.param == SourceKind::cuda_virtual ? "cuda_virtual"
-                                                                               : "cuda_malloc";
+                                    : tested.param == SourceKind::cuda_malloc  ? "cuda_malloc"
+                                    : tested.param == SourceKind::cuda_managed ? "cuda_managed"
+                                                                               : "cuda_pinned";
                          });
 
 } // namespace

@@ -71,7 +71,6 @@ private:
     }
 };
 
-#if __has_include("cuda_zstd/host/registered_stream.hpp")
 /// Ours, with streams that the pool knows.
 class Registered final : public Raw {
 public:
@@ -90,10 +89,6 @@ private:
         RegisteredStream known;
     };
 };
-
-#else
-using Registered = Raw;
-#endif
 
 /// The system's allocator: what a host program would use instead.
 class Malloc final : public Subject {

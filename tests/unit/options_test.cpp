@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <map>
 #include <string>
+#include <utility>
 
 namespace cuda_zstd {
 namespace {
@@ -150,7 +151,11 @@ TEST(Options, ABackendThatIsNotThereIsRefused) {
 }
 
 TEST(Options, TheHostBackendTakesNoDeviceMemory) {
-    for (const SourceKind source : {SourceKind::cuda_virtual, SourceKind::cuda_malloc}) {
+    const std::pair<SourceKind, const char*> sources[] = {{SourceKind::cuda_virtual, "cuda_virtual"},
+                                                          {SourceKind::cuda_malloc, "cuda_malloc"},
+                                                          {SourceKind::cuda_managed, "cuda_managed"},
+                                                          {SourceKind::cuda_pinned, "cuda_pinned"}};
+    for (const auto& [source, name] : sources) {
         PoolOptions options;
         options.backend = BackendKind::host;
         options.source = source;
@@ -159,8 +164,7 @@ TEST(Options, TheHostBackendTakesNoDeviceMemory) {
             FAIL() << "threads cannot reach device memory";
         } catch (const configuration_error& error) {
             const std::string text = error.what();
-            EXPECT_NE(text.find(source == SourceKind::cuda_virtual ? "cuda_virtual" : "cuda_malloc"), std::string::npos)
-                << text;
+            EXPECT_NE(text.find(name), std::string::npos) << text;
             EXPECT_NE(text.find("host backend"), std::string::npos) << text;
         }
     }

@@ -10,6 +10,7 @@
 #include "cuda_zstd/host/arena_source.hpp"
 #include "cuda_zstd/host/block_pool.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -19,6 +20,9 @@
 #include <vector>
 
 namespace cuda_zstd::detail {
+
+/// The source that the options name. Throws `configuration_error` where the backend cannot use it.
+std::shared_ptr<ArenaSource> source_for(const PoolOptions& options, BackendKind backend);
 
 /// The unit of limits, of arenas, and the smallest chunk.
 inline constexpr std::size_t pool_unit_bytes = std::size_t{2} << 20;
@@ -65,10 +69,13 @@ public:
     void for_each_arena(const std::function<void(const AddressRange&, const Block* first)>& visit) const;
     /// What the source said when it last failed; empty if it never did.
     std::string last_failure() const;
+    /// How often it failed: a pool that is only at its limit does not count here.
+    std::uint64_t source_failures() const noexcept { return source_failures_.load(std::memory_order_relaxed); }
     std::string check() const;
 
 private:
     bool grow(std::size_t bytes, std::size_t alignment);
+    void note_failure(const out_of_memory& error);
     bool map_for(std::size_t bytes, std::size_t alignment);
     std::size_t wanted_growth_bytes(std::size_t needed_bytes) const;
     bool grow_in(Arena& arena, std::size_t bytes, std::size_t alignment);
@@ -96,6 +103,7 @@ private:
     std::uint64_t growths_ = 0;
     std::uint64_t returns_ = 0;
     std::string last_failure_;
+    std::atomic<std::uint64_t> source_failures_{0};
 };
 
 } // namespace cuda_zstd::detail

@@ -53,6 +53,10 @@ protected:
 /// `cuda_error` where the driver or the device has no virtual memory management.
 CUDA_ZSTD_API std::unique_ptr<ArenaSource> make_cuda_virtual_source();
 CUDA_ZSTD_API std::unique_ptr<ArenaSource> make_cuda_malloc_source();
+/// Managed memory, which the device and the host reach at the same address; it may exceed the device's.
+CUDA_ZSTD_API std::unique_ptr<ArenaSource> make_cuda_managed_source();
+/// Page-locked host memory that the device reaches at the same address.
+CUDA_ZSTD_API std::unique_ptr<ArenaSource> make_cuda_pinned_source();
 /// Ordinary memory: addresses are reserved without access, mapped by granting it, and given back to the system.
 CUDA_ZSTD_API std::unique_ptr<ArenaSource> make_ordinary_source();
 /// The source that `automatic` means for a backend.

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -55,6 +56,10 @@ enum class SourceKind : std::uint8_t {
     cuda_virtual,
     /// Each growth is a further arena.
     cuda_malloc,
+    /// The same of managed memory (cudaMallocManaged): more than the device has, reachable from the host.
+    cuda_managed,
+    /// The same of page-locked host memory that the device can reach (cudaHostAlloc).
+    cuda_pinned,
     /// Ordinary memory; also usable with the CUDA backend where the device reads pageable memory.
     ordinary,
 };
@@ -79,6 +84,10 @@ struct PoolOptions {
     SourceKind source = SourceKind::automatic;
     /// A source of the caller's; takes the place of `source`.
     std::shared_ptr<ArenaSource> custom_source;
+    /// Called where there is no memory, after pending frees were waited for and the other pools of the process were
+    /// trimmed: with the bytes that are asked for, by the thread that asks, with no lock held. It may free blocks of this
+    /// pool. True: try again.
+    std::function<bool(std::size_t bytes)> on_out_of_memory;
     /// None: what `Backend::get()` gives.
     std::optional<BackendKind> backend;
     /// A backend of the caller's, which must outlive the pool; takes the place of `backend`.
