@@ -9,6 +9,12 @@
 #include <iterator>
 #include <vector>
 
+// How many, and how long they are at most.
+#ifndef FUZZ_INPUTS
+#define FUZZ_INPUTS 100'000
+#define FUZZ_LONGEST_INPUT 2000
+#endif
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
 int main(int argc, char** argv) {
@@ -22,10 +28,10 @@ int main(int argc, char** argv) {
         LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
     }
     if (argc > 1) return 0;
-    constexpr unsigned input_count = 100'000;
+    constexpr unsigned input_count = FUZZ_INPUTS;
     cuda_zstd::sim::Random random(1);
     for (unsigned input = 0; input < input_count; ++input) {
-        std::vector<std::uint8_t> bytes(random.below(2000));
+        std::vector<std::uint8_t> bytes(random.below(FUZZ_LONGEST_INPUT));
         // Bytes that mostly repeat: long stretches of one lane, then a switch.
         std::uint8_t byte = 0;
         const std::uint32_t change = 1 + random.below(30);
