@@ -47,7 +47,7 @@ TEST(Growth, FixedStepAndExact) {
     options.growth = Growth::exact;
     MemoryPoolManager exact(options);
     exact.deallocate(exact.allocate(33 * MiB));
-    EXPECT_EQ(exact.get_pool_size(), 64 * MiB) << "whole chunks of 32 MiB";
+    EXPECT_EQ(exact.get_pool_size(), 34 * MiB) << "whole chunks of 2 MiB";
 }
 
 TEST(Growth, StopsAtTheLimit) {
