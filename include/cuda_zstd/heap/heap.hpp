@@ -130,16 +130,17 @@ public:
         // What was set of the bits that the peers cleared; all ones if that was all of them.
         std::uint32_t seen = ~0u;
         SlabWord now{0};
+        std::uint32_t cleared = 0;
         if (in_slab && env.lane() == lowest_bit(peers)) {
             seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release) & bits;
-            const std::uint32_t cleared = popcount(seen);
+            cleared = popcount(seen);
             if (cleared != 0) now = slabs_.add_credits(env, place.page, cleared);
             if (cleared == popcount(peers)) seen = ~0u;
         }
         Status status = place.status;
         if (env.ballot(lanes, seen != ~0u || status != Status::ok) != 0)
             status = find_fault(env, control_, peers, place.slot, status, env.shfl(lanes, seen, lowest_bit(peers)));
-        if (now.needs_care()) supply_->take_care(env, place.page, now);
+        if (now.needs_care(cleared)) supply_->take_care(env, place.page, now, cleared);
         env.sync(lanes); // together, so that no lane goes on while another owes the rest of this call
         return status;
     }

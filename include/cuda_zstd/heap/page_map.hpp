@@ -56,7 +56,7 @@ struct PageMap {
         std::uint32_t word = words / rover.count * rover.index;
         std::uint32_t page = no_page;
         if (count <= 32u) {
-            const std::uint32_t rounds = words > rover.count ? words / rover.count : 1u;
+            const std::uint32_t rounds = (words + rover.count - 1u) / rover.count;
             const std::uint32_t step = count == 1 ? 1u : 2u << highest_bit(count - 1u);
             for (unsigned attempt = 0; page == no_page && attempt < rover_tries; ++attempt) {
                 // The position of a claim that others of another size came before is not aligned: the place is that

@@ -37,8 +37,9 @@ struct PageRuns : SlabReclaim<Env> {
         const auto count = static_cast<std::uint32_t>((bytes + (page_bytes - 1)) >> page_shift);
         std::uint64_t before = 0;
         for (unsigned turn = 0; turn < supply_turns; ++turn) {
-            // Not at the first turn, which as a rule needs no proof.
-            if (turn == 0 || pages.has_run(env, count)) {
+            // The first turn as a rule needs no proof; but a heap with too few pages is left alone, since a move here
+            // would keep all others that are refused from proving it.
+            if (turn == 0 ? pages.may_have(env, count) : pages.has_run(env, count)) {
                 stations.begin_move(env);
                 const std::uint32_t page = this->claim_pages(env, count);
                 stations.end_move(env);

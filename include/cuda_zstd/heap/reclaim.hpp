@@ -47,9 +47,14 @@ struct SlabReclaim : SlabShelf<Env> {
         case Reclaim::busy:
             break;
         }
+        await_reclaim(env);
+        return true;
+    }
+
+    /// Waits until nobody reclaims, for a bounded time.
+    CUDA_ZSTD_RARE void await_reclaim(Env& env) const {
         for (unsigned wait = 0; wait < reclaim_looks && (env.load(*epoch, Order::acquire) & 1u) != 0; ++wait)
             env.pause(wait);
-        return true;
     }
 
     enum class Reclaim : unsigned char { idle, begun, busy };

@@ -49,8 +49,13 @@ struct SlabWord {
         return is_slab() && credits() > 0 &&
                (static_cast<std::uint64_t>(credits()) + 1) * slot_bytes_of(size_class()) > (page_bytes << log2_pages());
     }
-    /// Whether an addition of credits that made this word must be followed up: the slab is out of reach, or empty.
-    CUDA_ZSTD_INLINE bool needs_care() const { return is_slab() && credits() > 0 && (!listed() || all_free()); }
+    /// Whether an addition of credits that made this word must be followed up: the slab is out of reach, had no
+    /// credits (whoever proves that there are none must look again), or is empty.
+    CUDA_ZSTD_INLINE bool needs_care(std::uint32_t added) const {
+        return is_slab() && credits() > 0 && (!listed() || had_none(added) || all_free());
+    }
+    /// Whether the slab had no credits before `added` of them were.
+    CUDA_ZSTD_INLINE bool had_none(std::uint32_t added) const { return credits() <= static_cast<std::int32_t>(added); }
     /// Whether a reservation of `want` slots from this word makes less than half of the slab free that was not before.
     CUDA_ZSTD_INLINE bool passes_half(std::uint32_t want) const {
         if (!is_slab() || credits() <= 0) return false;

@@ -55,14 +55,17 @@ struct SlabShelf {
     /// Gives credits to a slab that the caller does not hold.
     CUDA_ZSTD_HD void add_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
         const SlabWord now = slabs.add_credits(env, slab, count);
-        if (now.needs_care()) take_care(env, slab, now);
+        if (now.needs_care(count)) take_care(env, slab, now, count);
     }
 
     /// What SlabWord::needs_care asks for: puts the slab in reach, or tells reclaimers that it is empty.
-    CUDA_ZSTD_RARE void take_care(Env& env, std::uint32_t slab, SlabWord now) const {
+    CUDA_ZSTD_RARE void take_care(Env& env, std::uint32_t slab, SlabWord now, std::uint32_t added) const {
         if (now.listed()) {
-            now = word(env, slab); // acquires what the last holder did, which a reclaimer must see: see published()
-            env.fetch_add(*became_empty, 1u, Order::release);
+            if (now.had_none(added)) stations.note_move(env);
+            if (now.all_free()) {
+                word(env, slab); // acquires what the last holder did, which a reclaimer must see: see published()
+                env.fetch_add(*became_empty, 1u, Order::release);
+            }
             return;
         }
         stations.begin_move(env);

@@ -80,6 +80,12 @@ struct Stations {
     CUDA_ZSTD_INLINE void end_move(Env& env) const {
         env.fetch_add(move_counter(env), (std::uint64_t{1} << 32) - 1, Order::release);
     }
+    /// Counts a move that took nothing out of sight: a slab in reach that had no free slot got one. So if two looks at
+    /// all_moves() are equal, what was found without slots stayed so until the second.
+    template <class Env>
+    CUDA_ZSTD_INLINE void note_move(Env& env) const {
+        env.fetch_add(move_counter(env), std::uint64_t{1} << 32, Order::release);
+    }
     /// The sum of all counts: moves completed in the upper half, under way in the lower. Cost: a load for each counter.
     template <class Env>
     CUDA_ZSTD_HD std::uint64_t all_moves(Env& env) const {

@@ -68,13 +68,15 @@ private:
         atom<std::uint64_t>& cursor = cursor_of(size_class, station);
         std::uint64_t before = 0;
         unsigned looks = 0;
+        unsigned overtaken = 0;
         for (unsigned turn = 0; turn < supply_turns;) {
             const Cursor seen{env.load(cursor, Order::acquire)};
             if (seen.raw != before) { // others were served: the queue moves
                 before = seen.raw;
                 looks = 0;
             }
-            SlabGrant grant = from_slab(env, seen.current_plus_1(), size_class, want);
+            bool in_debt = false;
+            SlabGrant grant = from_slab(env, seen.current_plus_1(), size_class, want, in_debt);
             if (grant.count != 0) return grant;
             if (seen.busy()) {
                 if (++looks == refill_looks) break;
@@ -84,7 +86,11 @@ private:
             grant = seen.next_plus_1() != 0 ? move_on(env, cursor, seen, size_class, station, want)
                                             : bring(env, cursor, seen, size_class, station, want);
             if (grant.count != 0 || grant.start == static_cast<std::uint32_t>(Status::full)) return grant;
-            env.pause(turn++);
+            // A turn that others used is not this request's: it counts only if nothing moved here.
+            if (env.load(cursor, Order::relaxed) == seen.raw || ++overtaken > refill_looks)
+                env.pause(turn++);
+            else
+                env.pause(2);
         }
         return refused(Status::contended);
     }
@@ -94,21 +100,28 @@ private:
     CUDA_ZSTD_RARE void prepare(Env& env, unsigned size_class, unsigned station, std::uint64_t seen_raw) const {
         atom<std::uint64_t>& cursor = cursor_of(size_class, station);
         const Cursor seen{seen_raw};
+        if (list_of(size_class, station).is_empty(env) && !has_plenty(env)) return;
         stations.begin_move(env);
         if (env.compare_exchange(cursor, seen_raw, seen.made_busy().raw, Order::acq_rel))
             prepare_next(env, cursor, seen.current_plus_1(), size_class, station);
         stations.end_move(env);
     }
 
+    /// Whether more than a quarter of all pages is free: then a slab may be made before it is needed.
+    CUDA_ZSTD_INLINE bool has_plenty(Env& env) const { return pages.may_have(env, pages.page_count / 4u + 1u); }
+
     static CUDA_ZSTD_INLINE SlabGrant refused(Status status) {
         return SlabGrant{0, static_cast<std::uint32_t>(status), 0};
     }
 
-    /// Reserves in a slab in reach, if it has credits of the class.
-    CUDA_ZSTD_HD SlabGrant from_slab(Env& env, std::uint32_t slab_plus_1, unsigned size_class,
-                                     std::uint32_t want) const {
-        if (slab_plus_1 == 0 || word(env, slab_plus_1 - 1u).credits() <= 0) return refused(Status::contended);
-        return reserve(env, slab_plus_1 - 1u, size_class, want);
+    /// Reserves in a slab in reach, if it has credits of the class. `in_debt` becomes true if it has less than none:
+    /// then a group has taken more than there was and will give back what it did not get.
+    CUDA_ZSTD_HD SlabGrant from_slab(Env& env, std::uint32_t slab_plus_1, unsigned size_class, std::uint32_t want,
+                                     bool& in_debt) const {
+        if (slab_plus_1 == 0) return refused(Status::contended);
+        const std::int32_t credits = word(env, slab_plus_1 - 1u).credits();
+        in_debt |= credits < 0;
+        return credits > 0 ? reserve(env, slab_plus_1 - 1u, size_class, want) : refused(Status::contended);
     }
     CUDA_ZSTD_RARE SlabGrant reserve(Env& env, std::uint32_t slab, unsigned size_class, std::uint32_t want) const {
         std::uint32_t returned = 0;
@@ -160,8 +173,7 @@ private:
     CUDA_ZSTD_RARE void prepare_next(Env& env, atom<std::uint64_t>& cursor, std::uint32_t present_plus_1,
                                      unsigned size_class, unsigned station) const {
         std::uint32_t slab = list_of(size_class, station).pop(env);
-        const bool plenty = pages.may_have(env, pages.page_count / 4u + 1u);
-        if (plenty) {
+        if (has_plenty(env)) {
             const std::uint32_t log2_pages =
                 this->size_after(size_class, static_cast<int>(word(env, present_plus_1 - 1u).log2_pages()), 1);
             if (slab != no_slab) { // an empty slab that is too small makes room for a larger one
@@ -228,21 +240,20 @@ private:
     /// Refused with `full` only if nothing moved from before the first look to after the last.
     CUDA_ZSTD_RARE SlabGrant search(Env& env, unsigned size_class, unsigned station, std::uint32_t want) const {
         const std::uint64_t before = stations.all_moves(env);
-        if (Stations::any_under_way(before) || may_bring_slab(env, size_class, station))
+        if (Stations::any_under_way(before) || may_bring_slab(env, size_class, station)) {
+            // A reclaim may take longer than all turns of a request, and ends with what the request wants.
+            if (!pages.may_have(env, 1)) this->await_reclaim(env);
             return refused(Status::contended);
+        }
         bool somebody_inside = false;
-        const unsigned places = this->has_listed(env, size_class) ? stations.count : 0;
-        for (unsigned step = 0; step < places; ++step) {
-            const unsigned other = station + step < stations.count ? station + step : station + step - stations.count;
+        unsigned other = station;
+        for (unsigned left = this->has_listed(env, size_class) ? stations.count : 0; left != 0; --left) {
             const Cursor seen{env.load(cursor_of(size_class, other), Order::acquire)};
+            other = other + 1 < stations.count ? other + 1 : 0;
             if (seen.raw == 0) continue;
-            for (unsigned which = 0; which < 2; ++which) {
-                const std::uint32_t slab_plus_1 = which == 0 ? seen.current_plus_1() : seen.next_plus_1();
-                const SlabGrant grant = from_slab(env, slab_plus_1, size_class, want);
-                if (grant.count != 0) return grant;
-                // Less than none: a group has taken more than there was and will give back what it did not get.
-                somebody_inside |= slab_plus_1 != 0 && word(env, slab_plus_1 - 1u).credits() < 0;
-            }
+            SlabGrant grant = from_slab(env, seen.current_plus_1(), size_class, want, somebody_inside);
+            if (grant.count == 0) grant = from_slab(env, seen.next_plus_1(), size_class, want, somebody_inside);
+            if (grant.count != 0) return grant;
         }
         if (somebody_inside || this->reclaim(env) || stations.all_moves(env) != before)
             return refused(Status::contended);
