@@ -85,8 +85,8 @@ struct PoolOptions {
     /// A source of the caller's; takes the place of `source`.
     std::shared_ptr<ArenaSource> custom_source;
     /// Called where there is no memory, after pending frees were waited for and the other pools of the process were
-    /// trimmed: with the bytes that are asked for, by the thread that asks, with no lock held. It may free blocks of this
-    /// pool. True: try again.
+    /// trimmed: with the bytes that are asked for, by the thread that asks, with no lock held. It may free blocks of
+    /// this pool. True: try again.
     std::function<bool(std::size_t bytes)> on_out_of_memory;
     /// None: what `Backend::get()` gives.
     std::optional<BackendKind> backend;
