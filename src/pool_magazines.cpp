@@ -104,8 +104,10 @@ void MemoryPoolManager::State::strand(Chain chain) noexcept {
 }
 
 std::size_t MemoryPoolManager::State::bytes_at_hand() const {
+    // One lock after the other: who holds the caches' may strand a block.
+    const std::size_t cached_bytes = caches_.cached_bytes();
     const std::lock_guard lock(stranded_mutex_);
-    return caches_.cached_bytes() + stranded_.bytes;
+    return cached_bytes + stranded_.bytes;
 }
 
 Dependencies MemoryPoolManager::State::stranded_pending() const {
