@@ -16,13 +16,10 @@
 #define CUDA_ZSTD_INLINE __host__ __device__ __forceinline__
 /// The rare path: kept out of line, so that it costs the common path no registers and no code.
 #define CUDA_ZSTD_RARE __host__ __device__ __noinline__
-/// Before a loop of independent loads: several are under way at once.
-#define CUDA_ZSTD_UNROLL _Pragma("unroll 4")
 #else
 #define CUDA_ZSTD_HD
 #define CUDA_ZSTD_INLINE inline __attribute__((always_inline))
 #define CUDA_ZSTD_RARE __attribute__((noinline))
-#define CUDA_ZSTD_UNROLL
 #endif
 
 namespace cuda_zstd {
