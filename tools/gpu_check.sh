@@ -120,7 +120,7 @@ run_memcheck() {
 survey_arguments() {
     case $1 in
     device) echo --survey --stop-after $((limit_s - SECONDS - 30)) ;;
-    host) echo --pairs 1000000 ;;
+    host) echo --survey --stop-after $((limit_s - SECONDS - 60)) ;;
     compress) echo --limit 4096 --in-flight 4096 --iterations 50 ;;
     esac
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <barrier>
 #include <chrono>
 #include <numeric>
@@ -29,6 +30,21 @@ double ns_since(std::chrono::steady_clock::time_point begin) {
 double median(std::vector<double> values) {
     std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
     return values[values.size() / 2];
+}
+
+/// Times rounds until there are enough or the time is over; the first one, which warms up, comes first of all.
+template <class Round>
+std::vector<double> timed_rounds(const Bench& bench, const Round& round) {
+    std::vector<double> times;
+    const auto begin = std::chrono::steady_clock::now();
+    while (times.size() <= rounds && (times.size() < 2 || ns_since(begin) < bench.rounds_s * 1e9))
+        times.push_back(round());
+    return times;
+}
+
+double median_after_the_first(std::vector<double> times) {
+    times.erase(times.begin());
+    return median(std::move(times));
 }
 
 std::vector<Figure> time_ns(double value) { return {{"time", "ns", value}}; }
@@ -60,26 +76,39 @@ private:
 };
 
 /// A block is allocated and freed at once, again and again, by each thread on its own stream: the mean of the threads.
+/// A subject whose pairs are slow makes fewer of them.
 std::vector<Figure> hit(const Bench& bench, unsigned threads, std::size_t bytes) {
-    constexpr unsigned pairs = 20000;
+    constexpr unsigned most_pairs = 20000;
+    constexpr unsigned fewest_pairs = 100;
     const auto subject = bench.make({std::max(std::size_t{256} * MiB, 4 * threads * bytes), Memory::usable});
     Lanes lanes(bench.backend, *subject, threads);
     // Each thread takes its own time: the one that starts them all may come late to the clock.
     std::vector<std::vector<double>> times(rounds, std::vector<double>(threads));
     std::barrier start(threads);
+    std::atomic<unsigned> pairs{most_pairs};
     std::vector<std::thread> workers;
     for (unsigned t = 0; t < threads; ++t)
         workers.emplace_back([&, t] {
             Lane& lane = lanes[t];
-            const auto pair = [&] { subject->deallocate(subject->allocate(bytes, lane), bytes, lane); };
-            for (unsigned i = 0; i < pairs / 10; ++i)
-                pair();
+            const auto mean_of = [&](unsigned count) {
+                const auto begin = std::chrono::steady_clock::now();
+                for (unsigned i = 0; i < count; ++i)
+                    subject->deallocate(subject->allocate(bytes, lane), bytes, lane);
+                return ns_since(begin) / count;
+            };
+            (void)mean_of(fewest_pairs);
+            start.arrive_and_wait();
+            const double most = bench.rounds_s * 1e9 / (rounds + 1) / mean_of(fewest_pairs);
+            // As many as the slowest thread can make.
+            unsigned own = std::max(fewest_pairs, static_cast<unsigned>(std::min<double>(most, most_pairs)));
+            for (unsigned seen = pairs; own < seen && !pairs.compare_exchange_weak(seen, own);) {
+            }
+            start.arrive_and_wait();
+            own = pairs;
+            (void)mean_of(own / 10);
             for (unsigned round = 0; round < rounds; ++round) {
                 start.arrive_and_wait();
-                const auto begin = std::chrono::steady_clock::now();
-                for (unsigned i = 0; i < pairs; ++i)
-                    pair();
-                times[round][t] = ns_since(begin) / pairs;
+                times[round][t] = mean_of(own);
             }
         });
     for (std::thread& worker : workers)
@@ -90,7 +119,8 @@ std::vector<Figure> hit(const Bench& bench, unsigned threads, std::size_t bytes)
     return time_ns(median(means));
 }
 
-/// `blocks` live blocks are freed in random order; each thousandth part is timed.
+/// `blocks` live blocks are freed in random order; each thousandth part is timed. A slow subject's frees end with their
+/// time, and the rest of its blocks with the process.
 std::vector<Figure> free_alone(const Bench& bench, unsigned blocks, std::size_t bytes, Memory memory) {
     const auto subject = bench.make({blocks * bytes + GiB, memory});
     Lanes lanes(bench.backend, *subject, 1);
@@ -101,12 +131,16 @@ std::vector<Figure> free_alone(const Bench& bench, unsigned blocks, std::size_t 
     std::shuffle(held.begin(), held.end(), random);
     const unsigned part = blocks / 1000;
     std::vector<double> times;
-    for (unsigned from = 0; from + part <= blocks; from += part) {
+    const auto first = std::chrono::steady_clock::now();
+    unsigned from = 0;
+    for (; from + part <= blocks && (subject->frees_all() || ns_since(first) < bench.rounds_s * 1e9); from += part) {
         const auto begin = std::chrono::steady_clock::now();
         for (unsigned i = from; i < from + part; ++i)
             subject->deallocate(held[i], bytes, lanes[0]);
         times.push_back(ns_since(begin) / part);
     }
+    for (; subject->frees_all() && from < blocks; ++from)
+        subject->deallocate(held[from], bytes, lanes[0]);
     return {{"time", "ns", median(times)}, {"slowest", "ns", *std::max_element(times.begin(), times.end())}};
 }
 
@@ -126,8 +160,7 @@ std::vector<Figure> holes(const Bench& bench, unsigned count, std::size_t hole_b
         subject->deallocate(held[i].first, held[i].second, lane);
     constexpr unsigned pairs = 2000;
     std::array<std::pair<void*, std::size_t>, 32> window{};
-    std::vector<double> times(rounds + 1);
-    for (double& time : times) {
+    const std::vector<double> times = timed_rounds(bench, [&] {
         std::vector<std::size_t> sizes(pairs);
         for (std::size_t& size : sizes)
             size = hole_bytes / 2 + 1 + random() % (hole_bytes / 4);
@@ -138,14 +171,13 @@ std::vector<Figure> holes(const Bench& bench, unsigned count, std::size_t hole_b
             bytes = sizes[i];
             block = subject->allocate(bytes, lane);
         }
-        time = ns_since(begin) / pairs;
-    }
+        return ns_since(begin) / pairs;
+    });
     for (const auto& [block, bytes] : window)
         subject->deallocate(block, bytes, lane);
     for (unsigned i = 1; i < held.size(); i += 2)
         subject->deallocate(held[i].first, held[i].second, lane);
-    times.erase(times.begin());
-    return time_ns(median(times));
+    return time_ns(median_after_the_first(times));
 }
 
 /// RMM's random_allocations: sizes uniform up to `largest_bytes`, 73 calls of 100 allocate while less than 16,000 MiB
@@ -191,11 +223,9 @@ std::vector<Figure> random_allocations(const Bench& bench, unsigned allocations,
     {
         const auto subject = bench.make({random_cap_bytes * 5 / 4, memory});
         Lanes lanes(bench.backend, *subject, 1);
-        std::vector<double> times;
-        for (unsigned round = 0; round <= rounds; ++round)
-            times.push_back(random_round(*subject, lanes[0], allocations, largest_bytes, 1 + round));
-        times.erase(times.begin());
-        figures = time_ns(median(times));
+        unsigned seed = 0;
+        figures = time_ns(median_after_the_first(
+            timed_rounds(bench, [&] { return random_round(*subject, lanes[0], allocations, largest_bytes, ++seed); })));
     }
     // The peaks are those of a pool that starts with nothing.
     const auto subject = bench.make({0, memory});
@@ -219,8 +249,7 @@ std::vector<Figure> multi_stream(const Bench& bench, unsigned streams) {
     constexpr std::size_t bytes = MiB;
     const auto subject = bench.make({GiB, Memory::usable});
     Lanes lanes(bench.backend, *subject, streams);
-    std::vector<double> times(rounds + 1);
-    for (double& time : times) {
+    const std::vector<double> times = timed_rounds(bench, [&] {
         const auto begin = std::chrono::steady_clock::now();
         for (unsigned turn = 0; turn < turns; ++turn) {
             Lane& lane = lanes[turn % streams];
@@ -234,11 +263,9 @@ std::vector<Figure> multi_stream(const Bench& bench, unsigned streams) {
         }
         for (unsigned i = 0; i < streams; ++i)
             bench.backend.synchronize(lanes[i].stream());
-        time = ns_since(begin) / turns;
-    }
-    const double cold = times.front();
-    times.erase(times.begin());
-    return {{"time", "ns", median(times)}, {"cold", "ns", cold}};
+        return ns_since(begin) / turns;
+    });
+    return {{"time", "ns", median_after_the_first(times)}, {"cold", "ns", times.front()}};
 }
 
 /// A compressor's job: each 128 KiB block of input takes 13 buffers, work that uses them, and gives them back. The
@@ -251,8 +278,7 @@ std::vector<Figure> batch(const Bench& bench) {
     constexpr unsigned inputs = 64;
     const auto subject = bench.make({GiB, Memory::usable});
     Lanes lanes(bench.backend, *subject, streams);
-    std::vector<double> times(rounds + 1);
-    for (double& time : times) {
+    const std::vector<double> times = timed_rounds(bench, [&] {
         const auto begin = std::chrono::steady_clock::now();
         for (unsigned input = 0; input < inputs; ++input) {
             Lane& lane = lanes[input % streams];
@@ -266,10 +292,27 @@ std::vector<Figure> batch(const Bench& bench) {
         }
         for (unsigned i = 0; i < streams; ++i)
             bench.backend.synchronize(lanes[i].stream());
-        time = ns_since(begin);
-    }
-    times.erase(times.begin());
-    return time_ns(median(times));
+        return ns_since(begin);
+    });
+    return time_ns(median_after_the_first(times));
+}
+
+/// What a trim of 10,000 cached blocks takes with a source that does nothing: no call of the driver is in it.
+std::vector<Figure> trim(const Bench& bench, unsigned blocks) {
+    const std::vector<double> times = timed_rounds(bench, [&] {
+        const auto subject = bench.make({blocks * 2 * MiB, Memory::addresses});
+        Lanes lanes(bench.backend, *subject, 1);
+        std::vector<void*> held(blocks);
+        for (void*& block : held)
+            block = subject->allocate(MiB + 1, lanes[0]);
+        for (void* block : held)
+            subject->deallocate(block, MiB + 1, lanes[0]);
+        bench.backend.synchronize(lanes[0].stream());
+        const auto begin = std::chrono::steady_clock::now();
+        subject->trim();
+        return ns_since(begin);
+    });
+    return time_ns(median_after_the_first(times));
 }
 
 } // namespace
@@ -277,31 +320,36 @@ std::vector<Figure> batch(const Bench& bench) {
 std::vector<Case> all_cases(const Backend& backend) {
     // Without a GPU the pools' memory is not written to, so addresses are as good.
     const Memory memory = backend.kind() == BackendKind::cuda ? Memory::usable : Memory::addresses;
+    using enum Scale;
+    constexpr Memory none = Memory::addresses;
     std::vector<Case> cases{
-        {"hit/1", true, "", [](const Bench& b) { return hit(b, 1, 4 * KiB); }},
-        {"hit/16", true, "", [](const Bench& b) { return hit(b, 16, 4 * KiB); }},
-        {"hit/1/4MiB", true, "", [](const Bench& b) { return hit(b, 1, 4 * MiB); }},
-        {"hit/16/4MiB", true, "", [](const Bench& b) { return hit(b, 16, 4 * MiB); }},
-        {"free/1000000", true, "", [=](const Bench& b) { return free_alone(b, 1000000, 256, memory); }},
-        {"free/1000000/128KiB", true, "ours",
-         [](const Bench& b) { return free_alone(b, 1000000, 128 * KiB, Memory::addresses); }},
-        {"holes/4096", true, "", [=](const Bench& b) { return holes(b, 4096, 128 * KiB, memory); }},
-        {"holes/65536", true, "", [=](const Bench& b) { return holes(b, 65536, 128 * KiB, memory); }},
-        {"holes/1000/addresses", true, "ours",
-         [](const Bench& b) { return holes(b, 1000, 2 * MiB, Memory::addresses); }},
-        {"holes/1000000/addresses", true, "ours",
-         [](const Bench& b) { return holes(b, 1000000, 2 * MiB, Memory::addresses); }},
-        {"batch", true, "", batch},
+        {"hit/1", true, usual, "", [](const Bench& b) { return hit(b, 1, 4 * KiB); }},
+        {"hit/16", true, usual, "", [](const Bench& b) { return hit(b, 16, 4 * KiB); }},
+        {"hit/1/4MiB", false, usual, "", [](const Bench& b) { return hit(b, 1, 4 * MiB); }},
+        {"hit/16/4MiB", false, usual, "", [](const Bench& b) { return hit(b, 16, 4 * MiB); }},
+        {"holes/4096", true, usual, "", [=](const Bench& b) { return holes(b, 4096, 128 * KiB, memory); }},
+        {"multi/4", true, usual, "", [](const Bench& b) { return multi_stream(b, 4); }},
+        {"batch", true, usual, "", batch},
+        {"random/10000/64MiB", true, usual, "",
+         [=](const Bench& b) { return random_allocations(b, 10000, 64 * MiB, memory); }},
+        {"holes/65536", true, many_blocks, "", [=](const Bench& b) { return holes(b, 65536, 128 * KiB, memory); }},
+        {"free/1000000", true, many_blocks, "", [=](const Bench& b) { return free_alone(b, 1000000, 256, memory); }},
+        {"holes/1000/addresses", true, usual, "ours", [](const Bench& b) { return holes(b, 1000, 2 * MiB, none); }},
+        {"trim/10000", true, usual, "ours", [](const Bench& b) { return trim(b, 10000); }},
+        {"holes/1000000/addresses", true, many_blocks, "ours",
+         [](const Bench& b) { return holes(b, 1000000, 2 * MiB, none); }},
+        {"free/1000000/128KiB", false, many_blocks, "ours",
+         [](const Bench& b) { return free_alone(b, 1000000, 128 * KiB, none); }},
+        {"multi/1", false, usual, "", [](const Bench& b) { return multi_stream(b, 1); }},
+        {"multi/2", false, usual, "", [](const Bench& b) { return multi_stream(b, 2); }},
     };
-    for (const unsigned streams : {1u, 2u, 4u})
-        cases.push_back({"multi/" + std::to_string(streams), streams == 4, "",
-                         [=](const Bench& b) { return multi_stream(b, streams); }});
     for (const unsigned allocations : {1000u, 10000u, 100000u})
-        for (const std::size_t largest : {1u, 4u, 64u, 256u, 1024u, 4096u})
-            cases.push_back({"random/" + std::to_string(allocations) + "/" + std::to_string(largest) + "MiB",
-                             allocations == 10000 && largest == 64, "", [=](const Bench& b) {
-                                 return random_allocations(b, allocations, largest * MiB, memory);
-                             }});
+        for (const std::size_t largest : {1u, 4u, 64u, 256u, 1024u, 4096u}) {
+            if (allocations == 10000 && largest == 64) continue; // is there already
+            cases.push_back(
+                {"random/" + std::to_string(allocations) + "/" + std::to_string(largest) + "MiB", false, usual, "",
+                 [=](const Bench& b) { return random_allocations(b, allocations, largest * MiB, memory); }});
+        }
     return cases;
 }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-// What is measured. Each case warms up first, with the same calls, and takes the median of its rounds.
+// What is measured. Each case warms up first, with the same calls, and takes the median of its rounds: as many as its
+// time allows, and one at least.
 #pragma once
 
 #include "subject.hpp"
 
 #include "cuda_zstd/host/backend.hpp"
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -24,12 +26,18 @@ struct Figure {
 struct Bench {
     cuda_zstd::Backend& backend;
     std::function<std::unique_ptr<Subject>(const Setting&)> make;
+    /// After which no further round begins.
+    double rounds_s = 1;
 };
+
+enum class Scale : std::uint8_t { usual, many_blocks };
 
 struct Case {
     std::string name;
     /// One of the short list, which a plain run takes.
     bool usual = false;
+    /// Whether its set-up makes 100,000 blocks and more: too many for a subject that asks the driver for each.
+    Scale scale = Scale::usual;
     /// For subjects whose name begins so; empty: all.
     std::string only_for;
     std::function<std::vector<Figure>(const Bench&)> run;

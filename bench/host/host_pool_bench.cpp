@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: MIT
-// Host allocation: what our pools, the driver's and others' take for the same calls. Each case runs in a process of its
-// own with a time limit, so no pool inherits another's memory and none can hold up the rest. Rows:
-// subject,case,metric,unit,value.
+// Host allocation: what our pools, the driver's and others' take for the same calls. A subject's cases run in a process
+// of their own, one after the other (in a survey each case in its own), each with a time limit: what runs past it is
+// stopped, and another process goes on behind it. Rows: subject,case,metric,unit,value, written as they come.
 #include "cases.hpp"
 
 #include <CLI/CLI.hpp>
 
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -22,35 +24,63 @@ namespace {
 
 using namespace bench;
 
-/// What the process of a case says when its subject cannot run here.
-constexpr int skipped_status = 77;
+/// How long things may take, in seconds.
+struct Limits {
+    /// A case, before it is stopped.
+    unsigned case_s = 0;
+    /// Its rounds: no further one begins after that.
+    double rounds_s = 0;
+    /// All of it: no further case begins after that.
+    unsigned all_s = 0;
+};
 
-/// The process of one case: figures to stdout, a reason to stderr.
-int run_one(const std::string& subject, const std::string& name) {
+/// What a plain run, which is to end within a minute, leaves to a survey.
+bool is_usual(const Case& each, const std::string& subject) {
+    if (!each.usual || each.scale == Scale::usual) return each.usual;
+    // Seconds each, most of them for the set-up: only where the figure is one of the project's goals.
+    if (asks_the_driver(subject) || subject == "ours-raw") return false;
+    return each.name != "holes/1000000/addresses" || subject != "ours-first";
+}
+
+/// The process of a subject: runs its cases and tells each by lines on stdout, `case`, `figure`, `skipped` or `failed`
+/// first.
+int run_cases(const std::string& subject, const std::vector<std::string>& names, const Limits& limits) {
     cuda_zstd::Backend& backend = cuda_zstd::Backend::get();
+    // What starts the driver is no case's time.
+    backend.synchronize();
+    const std::vector<Case> cases = all_cases(backend);
     std::string reason;
     struct Skipped {};
-    for (const Case& each : all_cases(backend)) {
-        if (each.name != name) continue;
+    const auto begin = std::chrono::steady_clock::now();
+    for (const std::string& name : names) {
+        if (std::chrono::steady_clock::now() - begin > std::chrono::seconds(limits.all_s)) break;
+        const auto found = std::find_if(cases.begin(), cases.end(), [&](const Case& c) { return c.name == name; });
+        std::printf("case %s\n", name.c_str());
+        std::fflush(stdout);
+        alarm(limits.case_s);
         try {
-            const Bench bench{backend, [&](const Setting& setting) {
+            const Bench bench{backend,
+                              [&](const Setting& setting) {
                                   auto made = make_subject(subject, backend, setting, reason);
                                   if (made == nullptr) throw Skipped{};
                                   return made;
-                              }};
-            for (const Figure& figure : each.run(bench))
-                std::printf("%s %s %.6g\n", figure.metric.c_str(), figure.unit.c_str(), figure.value);
-            return 0;
+                              },
+                              limits.rounds_s};
+            for (const Figure& figure : found->run(bench))
+                std::printf("figure %s %s %.6g\n", figure.metric.c_str(), figure.unit.c_str(), figure.value);
+            std::fflush(stdout);
         } catch (const Skipped&) {
             std::printf("skipped %s\n", reason.c_str());
-            return skipped_status;
+            return 0;
         } catch (const std::exception& error) {
             std::printf("failed %s\n", error.what());
             return 1;
         }
+        alarm(0);
     }
-    std::printf("failed there is no case %s\n", name.c_str());
-    return 1;
+    // Without the subjects' leave: a million blocks take theirs.
+    std::fflush(stdout);
+    _exit(0);
 }
 
 class Results {
@@ -67,7 +97,7 @@ public:
         std::fflush(stdout);
         if (file_.is_open())
             file_ << subject << ',' << name << ',' << figure.metric << ',' << figure.unit << ',' << figure.value
-                  << '\n';
+                  << std::endl;
     }
     void close() {
         if (!file_.is_open()) return;
@@ -79,55 +109,93 @@ private:
     std::ofstream file_;
 };
 
-/// Runs a case in its own process; whether that went well. A subject that cannot run here is said once.
-bool run_apart(const std::string& program, const std::string& subject, const std::string& name, unsigned limit_s,
-               Results& results, std::map<std::string, std::string>& skipped) {
+/// How the process of a subject went.
+struct Outcome {
+    /// Cases that it is done with, in one way or another.
+    std::size_t cases = 0;
+    bool good = true;
+    /// Why the subject cannot run here; else empty.
+    std::string skipped;
+};
+
+/// Starts a process of this program; its stdout.
+std::FILE* start(const std::vector<std::string>& command, pid_t& child) {
     int ends[2];
     if (pipe(ends) != 0) throw std::runtime_error("no pipe");
-    const std::string limit = std::to_string(limit_s);
-    const pid_t child = fork();
+    child = fork();
     if (child < 0) throw std::runtime_error("no process");
     if (child == 0) {
+        // Whoever stops this program stops the case as well.
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(ends[1], STDOUT_FILENO);
         ::close(ends[0]);
         ::close(ends[1]);
-        alarm(limit_s);
-        execl(program.c_str(), program.c_str(), "--one", subject.c_str(), name.c_str(), static_cast<char*>(nullptr));
+        std::vector<char*> arguments;
+        for (const std::string& word : command)
+            arguments.push_back(const_cast<char*>(word.c_str()));
+        arguments.push_back(nullptr);
+        execv(arguments[0], arguments.data());
         _exit(127);
     }
     ::close(ends[1]);
-    std::FILE* output = fdopen(ends[0], "r");
-    char line[512];
+    return fdopen(ends[0], "r");
+}
+
+/// Runs the cases in one process until one of them fails or is stopped.
+Outcome run_apart(const std::string& program, const std::string& subject, const std::vector<std::string>& names,
+                  const Limits& limits, Results& results) {
+    std::vector<std::string> command{program,
+                                     "--limit",
+                                     std::to_string(limits.case_s),
+                                     "--rounds",
+                                     std::to_string(limits.rounds_s),
+                                     "--stop-after",
+                                     std::to_string(limits.all_s),
+                                     "--run",
+                                     subject};
+    command.insert(command.end(), names.begin(), names.end());
+    pid_t child = 0;
+    std::FILE* output = start(command, child);
+    Outcome outcome;
+    std::string name = names.front();
     std::string said;
-    while (std::fgets(line, sizeof line, output) != nullptr) {
+    char text[512];
+    while (std::fgets(text, sizeof text, output) != nullptr) {
+        std::string line = text;
+        line.erase(line.find_last_not_of('\n') + 1);
+        const std::size_t space = line.find(' ');
+        const std::string word = line.substr(0, space);
+        const std::string rest = space == std::string::npos ? "" : line.substr(space + 1);
         char metric[32];
         char unit[16];
         Figure figure;
-        if (std::sscanf(line, "%31s %15s %lf", metric, unit, &figure.value) == 3 && std::string(metric) != "failed" &&
-            std::string(metric) != "skipped") {
+        if (word == "case") {
+            ++outcome.cases;
+            name = rest;
+        } else if (word == "figure" && std::sscanf(rest.c_str(), "%31s %15s %lf", metric, unit, &figure.value) == 3) {
             figure.metric = metric;
             figure.unit = unit;
             results.add(subject, name, figure);
+        } else if (word == "skipped") {
+            outcome.skipped = rest;
         } else {
-            said = line;
-            said.erase(said.find_last_not_of('\n') + 1);
+            said = word == "failed" ? rest : line;
         }
     }
     std::fclose(output);
     int status = 0;
     waitpid(child, &status, 0);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == skipped_status) {
-        skipped.emplace(subject, said.substr(sizeof "skipped"));
-        return true;
-    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return outcome;
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
-        std::printf("%-16s %-26s stopped after %u s\n", subject.c_str(), name.c_str(), limit_s);
-        return true;
+        std::printf("%-16s %-26s stopped after %u s\n", subject.c_str(), name.c_str(), limits.case_s);
+    } else {
+        std::printf("%-16s %-26s %s\n", subject.c_str(), name.c_str(), said.empty() ? "failed" : said.c_str());
+        // A peer that fails is a result; ours is an error.
+        outcome.good = !subject.starts_with("ours");
     }
-    std::printf("%-16s %-26s %s\n", subject.c_str(), name.c_str(), said.empty() ? "failed" : said.c_str());
-    // A peer that fails is a result; ours is an error.
-    return !subject.starts_with("ours");
+    std::fflush(stdout);
+    outcome.cases = std::max<std::size_t>(outcome.cases, 1);
+    return outcome;
 }
 
 } // namespace
@@ -137,37 +205,68 @@ int main(int argc, char** argv) {
     std::string csv;
     std::vector<std::string> subjects;
     std::vector<std::string> cases;
-    std::vector<std::string> one;
-    unsigned limit_s = 60;
+    std::vector<std::string> run;
+    // What a check of a few minutes can spare.
+    Limits limits{0, 0, 0};
     bool survey = false;
     app.add_option("--csv", csv, "write the rows to this file");
     app.add_option("--subject", subjects, "only these subjects");
     app.add_option("--case", cases, "only these cases, of all that there are");
-    app.add_option("--limit", limit_s, "seconds for each case")->check(CLI::Range(1u, 3600u));
-    app.add_flag("--survey", survey, "every case, not the usual ones");
-    app.add_option("--one", one, "run one case in this process")->expected(2);
+    app.add_option("--limit", limits.case_s, "seconds for each case (4, and 12 for ours; 60 in a survey, and 180)")
+        ->check(CLI::Range(1u, 3600u));
+    app.add_option("--rounds", limits.rounds_s, "seconds for the rounds of each case (0.4; 20 in a survey)");
+    app.add_option("--stop-after", limits.all_s, "no further case after so many seconds (55; never in a survey)");
+    app.add_flag("--survey", survey, "every case with every subject, not the usual ones");
+    app.add_option("--run", run, "run a subject's cases in this process");
     CLI11_PARSE(app, argc, argv);
+    if (limits.case_s == 0) limits.case_s = survey ? 60 : 4;
+    if (limits.rounds_s == 0) limits.rounds_s = survey ? 20 : 0.4;
+    if (limits.all_s == 0) limits.all_s = survey ? ~0u : 55;
     try {
-        if (!one.empty()) return run_one(one[0], one[1]);
+        if (!run.empty()) return run_cases(run[0], {run.begin() + 1, run.end()}, limits);
+        const auto begin = std::chrono::steady_clock::now();
         const std::string program = std::filesystem::read_symlink("/proc/self/exe");
-        const bool on_cuda = cuda_zstd::Backend::cuda_available();
-        std::printf("%s\n",
-                    on_cuda ? "with the GPU" : "without a GPU: the host backend, addresses only where none is used");
+        std::printf("%s\n", cuda_zstd::Backend::cuda_available()
+                                ? "with the GPU"
+                                : "without a GPU: the host backend, addresses only where none is used");
         Results results(csv);
-        std::map<std::string, std::string> skipped;
         bool good = true;
         if (subjects.empty()) subjects = subject_names();
-        for (const Case& each : all_cases(cuda_zstd::Backend::get())) {
-            if (cases.empty() ? !each.usual && !survey
-                              : std::find(cases.begin(), cases.end(), each.name) == cases.end())
-                continue;
-            for (const std::string& subject : subjects) {
-                if (skipped.contains(subject) || !subject.starts_with(each.only_for)) continue;
-                good &= run_apart(program, subject, each.name, limit_s, results, skipped);
+        const std::vector<Case> all = all_cases(cuda_zstd::Backend::get());
+        for (const std::string& name : cases)
+            if (std::none_of(all.begin(), all.end(), [&](const Case& c) { return c.name == name; }))
+                throw std::runtime_error("there is no case " + name);
+        for (const std::string& subject : subjects) {
+            std::vector<std::string> left;
+            for (const Case& each : all) {
+                const bool asked = std::find(cases.begin(), cases.end(), each.name) != cases.end();
+                if (subject.starts_with(each.only_for) &&
+                    (asked || (cases.empty() && (survey || is_usual(each, subject)))))
+                    left.push_back(each.name);
+            }
+            while (!left.empty()) {
+                const auto passed_s = static_cast<unsigned>(
+                    std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - begin).count());
+                if (passed_s >= limits.all_s) {
+                    for (const std::string& name : left)
+                        std::printf("%-16s %-26s not run: %u s are over\n", subject.c_str(), name.c_str(),
+                                    limits.all_s);
+                    break;
+                }
+                // What is measured here is ours: it gets the time that it takes.
+                const Limits its{subject.starts_with("ours") ? 3 * limits.case_s : limits.case_s, limits.rounds_s,
+                                 limits.all_s - passed_s};
+                const std::vector<std::string> now =
+                    survey ? std::vector<std::string>{left.front()} : std::vector<std::string>(left);
+                const Outcome outcome = run_apart(program, subject, now, its, results);
+                good &= outcome.good;
+                if (!outcome.skipped.empty()) {
+                    std::printf("%-16s skipped: %s\n", subject.c_str(), outcome.skipped.c_str());
+                    break;
+                }
+                left.erase(left.begin(), left.begin() + static_cast<std::ptrdiff_t>(outcome.cases));
             }
         }
-        for (const auto& [subject, reason] : skipped)
-            std::printf("%-16s skipped: %s\n", subject.c_str(), reason.c_str());
         results.close();
         return good ? 0 : 1;
     } catch (const std::exception& error) {

@@ -35,6 +35,10 @@ public:
     /// Throws where there is no memory.
     virtual void* allocate(std::size_t bytes, Lane& lane) = 0;
     virtual void deallocate(void* block, std::size_t bytes, Lane& lane) = 0;
+    /// Gives back what is cached.
+    virtual void trim() {}
+    /// Whether it frees a million blocks in the time of a case.
+    virtual bool frees_all() const noexcept { return false; }
     /// Peak of mapped over peak of requested bytes; none where the subject does not say.
     virtual std::optional<double> peak_ratio() const { return std::nullopt; }
 };
@@ -55,6 +59,8 @@ struct Setting {
 
 /// Every name that there is, in the order of the results.
 std::vector<std::string> subject_names();
+/// Whether a subject asks the driver for each block that it has not had before.
+inline bool asks_the_driver(const std::string& name) { return name == "cuda" || name == "cub"; }
 /// Null, and why, where it cannot run here.
 std::unique_ptr<Subject> make_subject(const std::string& name, cuda_zstd::Backend& backend, const Setting& setting,
                                       std::string& reason);

@@ -51,6 +51,8 @@ public:
     }
     void* allocate(std::size_t bytes, Lane& lane) override { return pool_.allocate(bytes, lane.stream()); }
     void deallocate(void* block, std::size_t, Lane& lane) override { pool_.deallocate(block, lane.stream()); }
+    void trim() override { pool_.trim(); }
+    bool frees_all() const noexcept override { return true; }
     std::optional<double> peak_ratio() const override {
         const PoolStatistics s = pool_.statistics();
         return static_cast<double>(s.peak_capacity_bytes) / static_cast<double>(s.peak_allocated_bytes);
@@ -122,15 +124,19 @@ public:
 class Async final : public Subject {
 public:
     explicit Async(std::size_t prepared_bytes) {
-        cudaMemPool_t pool = nullptr;
-        check(cudaDeviceGetDefaultMemPool(&pool, 0), "cudaDeviceGetDefaultMemPool");
+        check(cudaDeviceGetDefaultMemPool(&pool_, 0), "cudaDeviceGetDefaultMemPool");
         std::uint64_t keep_bytes = UINT64_MAX;
-        check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_bytes), "cudaMemPoolSetAttribute");
+        check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep_bytes), "cudaMemPoolSetAttribute");
         if (prepared_bytes == 0) return;
         void* block = nullptr;
         check(cudaMallocAsync(&block, prepared_bytes, nullptr), "cudaMallocAsync");
         check(cudaFreeAsync(block, nullptr), "cudaFreeAsync");
         check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
+    }
+    /// The pool is the device's own, so what it holds would be the next case's.
+    ~Async() override {
+        (void)cudaDeviceSynchronize();
+        (void)cudaMemPoolTrimTo(pool_, 0);
     }
     void* allocate(std::size_t bytes, Lane& lane) override {
         void* block = nullptr;
@@ -140,6 +146,9 @@ public:
     void deallocate(void* block, std::size_t, Lane& lane) override {
         check(cudaFreeAsync(block, lane.stream()), "cudaFreeAsync");
     }
+
+private:
+    cudaMemPool_t pool_ = nullptr;
 };
 
 /// CUB has no way to hold memory before it is asked for: the untimed first round of each case fills its cache.
