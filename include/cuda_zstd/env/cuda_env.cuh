@@ -134,6 +134,13 @@ public:
 #endif
     }
 
+    /// A word that changes seldom and orders nothing: whoever reads it beside a change finds either value.
+    CUDA_ZSTD_INLINE std::uint32_t load_word(const std::uint32_t& word) const {
+        return Ref<std::uint32_t>(const_cast<std::uint32_t&>(word)).load(cuda::std::memory_order_relaxed);
+    }
+    CUDA_ZSTD_INLINE void store_word(std::uint32_t& word, std::uint32_t value) const {
+        Ref<std::uint32_t>(word).store(value, cuda::std::memory_order_relaxed);
+    }
     template <class T>
     CUDA_ZSTD_INLINE T load(const atom<T>& a, Order order) const {
         const Ref<T> ref(const_cast<T&>(a.value));

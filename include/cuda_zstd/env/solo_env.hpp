@@ -40,6 +40,13 @@ public:
         if (attempt > 8) std::this_thread::yield();
     }
 
+    /// A word that changes seldom and orders nothing: whoever reads it beside a change finds either value.
+    std::uint32_t load_word(const std::uint32_t& word) const noexcept {
+        return std::atomic_ref<std::uint32_t>(const_cast<std::uint32_t&>(word)).load(std::memory_order_relaxed);
+    }
+    void store_word(std::uint32_t& word, std::uint32_t value) const noexcept {
+        std::atomic_ref<std::uint32_t>(word).store(value, std::memory_order_relaxed);
+    }
     template <class T>
     T load(const atom<T>& a, Order order) const noexcept {
         return std::atomic_ref<T>(const_cast<T&>(a.value)).load(standard(order));

@@ -74,7 +74,7 @@ public:
             if (finding.broken != Invariant::none) report(env, finding);
             const PageEntry entry{env.load(supply_.entries[page], Order::relaxed)};
             free_pages += is_free(env, page);
-            owned_pages += entry.is_slab() ? 1 : entry.is_run() ? entry.run_pages() : 0;
+            owned_pages += entry.is_slab() || entry.is_away() ? 1 : entry.is_run() ? entry.run_pages() : 0;
             const SlabWord own = word(env, page);
             if (own.is_slab() && own.listed() && own.size_class() < size_class_count)
                 env.fetch_add(work_->listed[own.size_class()], 1u, Order::relaxed);
@@ -155,6 +155,8 @@ private:
                 return {Invariant::free_pages_hold_nothing, page, 0, own.raw};
             return check_no_slots(env, page);
         }
+        if (entry.is_away() && (own.listed() || own.credits() != 0))
+            return {Invariant::away_pages_hold_nothing, page, 0, own.raw};
         if (entry.is_slab()) {
             const std::uint32_t before = entry.pages_before();
             if (before > page) return {Invariant::entries_match_slabs, page, page, before};
@@ -214,7 +216,7 @@ private:
     CUDA_ZSTD_HD std::uint32_t ownerless_page(Env& env) const {
         for (std::uint32_t page = 0; page < page_count();) {
             const PageEntry entry{env.load(supply_.entries[page], Order::relaxed)};
-            if (!is_free(env, page) && !entry.is_slab() && !entry.is_run()) return page;
+            if (!is_free(env, page) && !entry.is_slab() && !entry.is_run() && !entry.is_away()) return page;
             page += entry.is_run() ? entry.run_pages() : 1u;
         }
         return page_count();

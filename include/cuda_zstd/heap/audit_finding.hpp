@@ -25,6 +25,7 @@ enum class Invariant : std::uint32_t {
     pages_have_owners,               ///< each page is free, a slab's or a run's
     no_move_at_rest,                 ///< no work on slabs or pages is under way
     free_pages_counted,              ///< the count of free pages is that of the map
+    away_pages_hold_nothing,         ///< a page that no memory is behind is no slab's
     listed_slabs_counted,            ///< the count of a class's listed slabs is that of their words
 };
 
@@ -70,6 +71,8 @@ inline const char* name_of(Invariant invariant) {
         return "a page is neither free nor in use";
     case Invariant::free_pages_counted:
         return "the count of free pages differs from the map";
+    case Invariant::away_pages_hold_nothing:
+        return "a page without memory is in use";
     case Invariant::listed_slabs_counted:
         return "the count of listed slabs differs from their words";
     }

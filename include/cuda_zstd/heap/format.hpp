@@ -28,6 +28,7 @@ CUDA_ZSTD_HD void format_heap(Env& env, void* arena, const HeapLayout& layout, s
     if (worker != 0) return;
     env.store(heap.control(ControlCell::free_pages), layout.page_count, Order::relaxed);
     env.store(heap.control(ControlCell::least_free_pages), layout.page_count, Order::relaxed);
+    env.store(heap.control(ControlCell::mapped_pages), layout.page_count, Order::relaxed);
     static_assert(sizeof(SlabSupply<Env>) <= control_bytes - supply_copy_offset);
     auto& supply = *reinterpret_cast<SlabSupply<Env>*>(base + layout.control_offset + supply_copy_offset);
     supply.pages = {page_bits, &heap.control(ControlCell::free_pages), &heap.control(ControlCell::least_free_pages),

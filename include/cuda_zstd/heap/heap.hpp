@@ -39,6 +39,8 @@ enum class ControlCell : unsigned {
     first_failed_bytes,
     invalid_frees,
     double_frees,
+    mapped_pages,      ///< pages that memory is behind: all, but for a heap that grows
+    peak_pages_before, ///< the most that were in use before the heap last changed its size
 };
 
 template <class Env>

@@ -39,7 +39,11 @@ struct PageMap {
     atom<std::uint32_t>* bits;       ///< 1 = free
     atom<std::uint32_t>* free_count; ///< at least the bits set
     atom<std::uint32_t>* least_free; ///< the smallest free_count that a release found
+    /// Pages that claims look at, from the first. A heap that grows publishes another count here (HeapChunks); the bits
+    /// decide, so whoever works with an older count is as right.
     std::uint32_t page_count;
+
+    CUDA_ZSTD_INLINE std::uint32_t pages_now(Env& env) const { return env.load_word(page_count); }
 
     /// Whether `count` pages may be free: false is a proof that they are not. Cost: one load.
     CUDA_ZSTD_INLINE bool may_have(Env& env, std::uint32_t count) const {
@@ -51,7 +55,8 @@ struct PageMap {
     /// place is free; else a pass over the map. What the releasing thread did before its release is visible to the
     /// claimer; who sees these pages gone sees what the claimer did before.
     CUDA_ZSTD_RARE std::uint32_t claim(Env& env, std::uint32_t count, const Rover<Env>& rover) const {
-        const std::uint32_t words = (page_count + 31u) / 32u;
+        const std::uint32_t words = (pages_now(env) + 31u) / 32u;
+        if (words == 0) return no_page;
         // Runs of many words begin in regions of their own.
         std::uint32_t word = words / rover.count * rover.index;
         std::uint32_t page = no_page;
@@ -85,7 +90,7 @@ struct PageMap {
     CUDA_ZSTD_RARE bool has_run(Env& env, std::uint32_t count) const {
         if (!may_have(env, count)) return false;
         std::uint32_t length = 0;
-        const std::uint32_t words = (page_count + 31u) / 32u;
+        const std::uint32_t words = (pages_now(env) + 31u) / 32u;
         for (std::uint32_t word = 0; word < words; ++word) {
             std::uint32_t seen = env.load(bits[word], Order::acquire);
             if (seen == ~0u) {

@@ -15,7 +15,7 @@ namespace cuda_zstd {
 template <class Env>
 CUDA_ZSTD_HD HeapReport make_report(Env& env, const Heap<Env>& heap, const HeapSums& sums, const FreeRuns& runs) {
     const auto cell = [&](ControlCell which) { return env.load(heap.control(which), Order::relaxed); };
-    const std::uint64_t page_count = heap.supply().pages.page_count;
+    const std::uint64_t page_count = cell(ControlCell::mapped_pages);
     HeapReport report;
     report.heap_bytes = page_count << page_shift;
     report.live_bytes = sums.live_bytes;
@@ -23,8 +23,11 @@ CUDA_ZSTD_HD HeapReport make_report(Env& env, const Heap<Env>& heap, const HeapS
     report.page_bytes_in_use = std::uint64_t{sums.slab_pages + sums.run_pages} << page_shift;
     const std::uint64_t free_pages = cell(ControlCell::free_pages);
     const std::uint64_t least_free_pages = cell(ControlCell::least_free_pages);
-    report.peak_page_bytes = (page_count - (free_pages < least_free_pages ? free_pages : least_free_pages))
-                             << page_shift;
+    const std::uint64_t least_pages = free_pages < least_free_pages ? free_pages : least_free_pages;
+    const std::uint64_t peak_before = cell(ControlCell::peak_pages_before);
+    // Beside a change of size the counts are of different moments.
+    const std::uint64_t peak_pages = page_count < least_pages ? 0 : page_count - least_pages;
+    report.peak_page_bytes = (peak_pages < peak_before ? peak_before : peak_pages) << page_shift;
     report.free_page_bytes = free_pages << page_shift;
     report.free_slot_bytes = sums.free_slot_bytes;
     report.largest_free_bytes = std::uint64_t{runs.longest} << page_shift;

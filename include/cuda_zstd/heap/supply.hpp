@@ -108,7 +108,7 @@ private:
     }
 
     /// Whether more than a quarter of all pages is free: then a slab may be made before it is needed.
-    CUDA_ZSTD_INLINE bool has_plenty(Env& env) const { return pages.may_have(env, pages.page_count / 4u + 1u); }
+    CUDA_ZSTD_INLINE bool has_plenty(Env& env) const { return pages.may_have(env, pages.pages_now(env) / 4u + 1u); }
 
     static CUDA_ZSTD_INLINE SlabGrant refused(Status status) {
         return SlabGrant{0, static_cast<std::uint32_t>(status), 0};
