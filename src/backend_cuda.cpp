@@ -3,6 +3,7 @@
 #include "backends.hpp"
 #include "cuda_zstd/host/error.hpp"
 #include "fork_guard.hpp"
+#include "trace_nvtx.hpp"
 
 #include <cstdio>
 #include <exception>
@@ -53,6 +54,7 @@ public:
     cudaStream_t create_stream() override {
         cudaStream_t stream = nullptr;
         check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+        name_own_stream(stream, stream_id(stream));
         return stream;
     }
 

@@ -16,13 +16,13 @@ constexpr std::size_t default_alignment_bytes = 256;
 constexpr std::size_t largest_alignment_bytes = std::size_t{2} << 20;
 constexpr std::size_t device_arena_unit_bytes = std::size_t{2} << 20;
 
-void require_bytes(std::size_t size, const char* call) {
+[[gnu::always_inline]] inline void require_bytes(std::size_t size, const char* call) {
     if (size == 0)
         throw usage_error(std::string(call) +
                           "(0): a block has at least one byte; a caller with nothing to store needs none");
 }
 
-void require_alignment(std::size_t alignment) {
+[[gnu::always_inline]] inline void require_alignment(std::size_t alignment) {
     // Not std::has_single_bit: without an instruction for it, it is a call.
     if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > largest_alignment_bytes)
         throw usage_error("allocate with an alignment of " + std::to_string(alignment) +
@@ -71,43 +71,71 @@ MemoryPoolManager::~MemoryPoolManager() {
 namespace {
 
 using detail::BlockRecord;
+using detail::CallDetails;
 using detail::Observer;
 
 cudaStream_t handle_of(cudaStream_t stream) noexcept { return stream; }
-cudaStream_t handle_of(const RegisteredStream& stream) noexcept { return stream.handle(); }
+cudaStream_t handle_of(const RegisteredStream* stream) noexcept { return stream->handle(); }
+cudaStream_t named(cudaStream_t stream) noexcept { return stream; }
+const RegisteredStream& named(const RegisteredStream* stream) noexcept { return *stream; }
 
-// Whatever names the stream, a call is one of these three. `site` is where it came from.
+// Whatever names the stream, a call is one of these three: what it does, and what watchers are told of it. `site` is
+// where it came from.
 
-template <class State, class Stream>
-inline void* allocate_in(State& state, Observer& observer, std::size_t size, std::size_t alignment,
-                         const Stream& stream, const void* site) {
-    const auto granted = watched(observer, {Call::allocate, size, alignment, handle_of(stream), nullptr, site}, [&] {
+struct Allocate {
+    template <class State, class Stream>
+    static auto run(State& state, std::size_t size, std::size_t alignment, Stream stream) {
         require_bytes(size, "allocate");
         require_alignment(alignment);
-        return state.allocate(size, std::max(alignment, default_alignment_bytes), state.stream_of(stream, "allocate"),
+        return state.allocate(size, std::max(alignment, default_alignment_bytes),
+                              state.stream_of(named(stream), "allocate"), state.kind_of(size));
+    }
+    template <class State, class Stream>
+    static CallDetails details(const void* site, State&, std::size_t size, std::size_t alignment, Stream stream) {
+        return {Call::allocate, size, alignment, handle_of(stream), nullptr, site};
+    }
+};
+
+struct TryAllocate {
+    template <class State, class Stream>
+    static auto run(State& state, std::size_t size, Stream stream) {
+        require_bytes(size, "try_allocate");
+        return state.allocate(size, default_alignment_bytes, state.stream_of(named(stream), "try_allocate"),
                               state.kind_of(size));
-    });
+    }
+    template <class State, class Stream>
+    static CallDetails details(const void* site, State&, std::size_t size, Stream stream) {
+        return {Call::try_allocate, size, default_alignment_bytes, handle_of(stream), nullptr, site};
+    }
+};
+
+struct Deallocate {
+    template <class State, class Stream>
+    static void run(State& state, void* ptr, Stream stream) {
+        state.deallocate(ptr, state.stream_of(named(stream), "deallocate"), BlockRecord::State::live);
+    }
+    template <class State, class Stream>
+    static CallDetails details(const void*, State&, void* ptr, Stream stream) {
+        return {.call = Call::deallocate, .stream = handle_of(stream), .ptr = ptr};
+    }
+};
+
+template <class State, class Stream>
+inline void* allocate_in(State& state, Observer& observer, std::size_t size, std::size_t alignment, Stream stream,
+                         const void* site) {
+    const auto granted = watched_allocation<Allocate>(observer, site, state, size, alignment, stream);
     if (granted.ptr == nullptr) state.throw_out_of_memory(size);
     return granted.ptr;
 }
 
 template <class State, class Stream>
-inline void* try_allocate_in(State& state, Observer& observer, std::size_t size, const Stream& stream,
-                             const void* site) {
-    return watched(observer, {Call::try_allocate, size, default_alignment_bytes, handle_of(stream), nullptr, site},
-                   [&] {
-                       require_bytes(size, "try_allocate");
-                       return state.allocate(size, default_alignment_bytes, state.stream_of(stream, "try_allocate"),
-                                             state.kind_of(size));
-                   })
-        .ptr;
+inline void* try_allocate_in(State& state, Observer& observer, std::size_t size, Stream stream, const void* site) {
+    return watched_allocation<TryAllocate>(observer, site, state, size, stream).ptr;
 }
 
 template <class State, class Stream>
-inline void deallocate_in(State& state, Observer& observer, void* ptr, const Stream& stream) {
-    if (ptr == nullptr) return;
-    watched(observer, {.call = Call::deallocate, .stream = handle_of(stream), .ptr = ptr},
-            [&] { state.deallocate(ptr, state.stream_of(stream, "deallocate"), BlockRecord::State::live); });
+inline void deallocate_in(State& state, Observer& observer, void* ptr, Stream stream) {
+    if (ptr != nullptr) watched_free<Deallocate>(observer, state, ptr, stream);
 }
 
 } // namespace
@@ -116,31 +144,31 @@ void* MemoryPoolManager::allocate(std::size_t size, cudaStream_t stream) {
     return allocate_in(*state_, state_->observer_, size, default_alignment_bytes, stream, __builtin_return_address(0));
 }
 void* MemoryPoolManager::allocate(std::size_t size, const RegisteredStream& stream) {
-    return allocate_in(*state_, state_->observer_, size, default_alignment_bytes, stream, __builtin_return_address(0));
+    return allocate_in(*state_, state_->observer_, size, default_alignment_bytes, &stream, __builtin_return_address(0));
 }
 void* MemoryPoolManager::allocate(std::size_t size, std::size_t alignment, cudaStream_t stream) {
     return allocate_in(*state_, state_->observer_, size, alignment, stream, __builtin_return_address(0));
 }
 void* MemoryPoolManager::allocate(std::size_t size, std::size_t alignment, const RegisteredStream& stream) {
-    return allocate_in(*state_, state_->observer_, size, alignment, stream, __builtin_return_address(0));
+    return allocate_in(*state_, state_->observer_, size, alignment, &stream, __builtin_return_address(0));
 }
 void* MemoryPoolManager::try_allocate(std::size_t size, cudaStream_t stream) {
     return try_allocate_in(*state_, state_->observer_, size, stream, __builtin_return_address(0));
 }
 void* MemoryPoolManager::try_allocate(std::size_t size, const RegisteredStream& stream) {
-    return try_allocate_in(*state_, state_->observer_, size, stream, __builtin_return_address(0));
+    return try_allocate_in(*state_, state_->observer_, size, &stream, __builtin_return_address(0));
 }
 void MemoryPoolManager::deallocate(void* ptr, cudaStream_t stream) {
     deallocate_in(*state_, state_->observer_, ptr, stream);
 }
 void MemoryPoolManager::deallocate(void* ptr, const RegisteredStream& stream) {
-    deallocate_in(*state_, state_->observer_, ptr, stream);
+    deallocate_in(*state_, state_->observer_, ptr, &stream);
 }
 
 void MemoryPoolManager::reset() {
     static const TraceName name("reset", TraceCategory::trim);
     const ObservedWork work(state_->observer_, name, 0);
-    watched(state_->observer_, {.call = Call::reset}, [&] { state_->reset(); });
+    watched(state_->observer_, CallDetails{.call = Call::reset}, [&] { state_->reset(); });
 }
 
 void MemoryPoolManager::trim() { trim(0); }
@@ -148,13 +176,13 @@ void MemoryPoolManager::trim() { trim(0); }
 void MemoryPoolManager::trim(std::size_t keep_bytes) {
     static const TraceName name("trim", TraceCategory::trim);
     const ObservedWork work(state_->observer_, name, keep_bytes);
-    watched(state_->observer_, {.call = Call::trim, .bytes = keep_bytes}, [&] { state_->trim(keep_bytes); });
+    watched(state_->observer_, CallDetails{.call = Call::trim, .bytes = keep_bytes}, [&] { state_->trim(keep_bytes); });
 }
 
 void MemoryPoolManager::reserve(std::size_t bytes) {
     static const TraceName name("reserve", TraceCategory::grow);
     const ObservedWork work(state_->observer_, name, bytes);
-    watched(state_->observer_, {.call = Call::reserve, .bytes = bytes}, [&] { state_->reserve(bytes); });
+    watched(state_->observer_, CallDetails{.call = Call::reserve, .bytes = bytes}, [&] { state_->reserve(bytes); });
 }
 
 std::size_t MemoryPoolManager::get_allocated_size() const { return state_->allocated_bytes(); }
@@ -179,8 +207,8 @@ Backend& MemoryPoolManager::backend() const noexcept { return state_->backend; }
 std::size_t MemoryPoolManager::usable_size(const void* ptr) const { return state_->usable_size(ptr); }
 
 void* MemoryPoolManager::allocate_device_arena(std::size_t bytes, cudaStream_t stream) {
-    const detail::CallDetails details{Call::allocate_device_arena, bytes, device_arena_unit_bytes, stream, nullptr,
-                                      __builtin_return_address(0)};
+    const CallDetails details{Call::allocate_device_arena, bytes, device_arena_unit_bytes, stream, nullptr,
+                              __builtin_return_address(0)};
     const auto record = watched(state_->observer_, details, [&] {
         require_bytes(bytes, "allocate_device_arena");
         const std::size_t rounded_bytes = detail::round_up(bytes, device_arena_unit_bytes);
@@ -193,7 +221,8 @@ void* MemoryPoolManager::allocate_device_arena(std::size_t bytes, cudaStream_t s
 
 void MemoryPoolManager::release_device_arena(void* memory, cudaStream_t stream) {
     if (memory == nullptr) return;
-    watched(state_->observer_, {.call = Call::release_device_arena, .stream = stream, .ptr = memory}, [&] {
+    const CallDetails details{.call = Call::release_device_arena, .stream = stream, .ptr = memory};
+    watched(state_->observer_, details, [&] {
         state_->deallocate(memory, state_->stream_of(stream, "release_device_arena"), BlockRecord::State::device_arena);
     });
 }

@@ -106,12 +106,18 @@ struct alignas(64) Part {
         record.next = std::exchange(spare, &record);
     }
 
+    /// In the order in which they lie in memory; those that are in no table have the word 0.
     template <class Visit>
     void for_each(const Visit& visit) const {
-        const Slots* present = slots.load(std::memory_order_relaxed);
-        for (std::size_t i = 0; present != nullptr && i <= present->mask; ++i) {
-            BlockRecord* record = present->entries[i].load(std::memory_order_relaxed);
-            if (record != nullptr && record != erased()) visit(*record);
+        // They lie in small pieces: what comes soon is asked for early.
+        auto ahead = records.begin() + std::min<std::ptrdiff_t>(12, std::ssize(records));
+        for (auto record = records.begin(); record != records.end(); ++record) {
+            if (ahead != records.end()) {
+                const char* const soon = reinterpret_cast<const char*>(&*ahead++);
+                __builtin_prefetch(soon);
+                __builtin_prefetch(soon + 64);
+            }
+            if (record->word.load(std::memory_order_relaxed) != 0) visit(const_cast<BlockRecord&>(*record));
         }
     }
 };

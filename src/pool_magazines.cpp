@@ -211,7 +211,7 @@ void MemoryPoolManager::State::add(const RegisteredStream& stream) {
     const std::lock_guard lock(registered_mutex_);
     Registered& entry = registered_[stream.id()];
     entry.handle = stream.handle();
-    ++entry.times;
+    if (++entry.times == 1) entry.name = {backend.kind(), stream.handle(), stream.id(), observer_.number()};
 }
 
 void MemoryPoolManager::State::remove(const RegisteredStream& stream) noexcept {

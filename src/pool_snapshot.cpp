@@ -83,24 +83,20 @@ void MemoryPoolManager::State::write_snapshot(std::FILE* to) const {
     });
     out.raw("],\n\"live_columns\":[\"address\",\"requested_bytes\",\"usable_bytes\",\"pool\",\"stream\",\"sequence\","
             "\"age_ns\"],\n\"live\":[");
-    comma = "\n[";
+    bool first = true;
     live_.for_each([&](const Record& record) {
         if (record.state() == Record::State::cached) {
             cached.push_back(&record);
             return;
         }
-        out.raw(comma).number(address_of(record.ptr())).raw(",").number(record.requested_bytes).raw(",");
-        out.number(record.usable_bytes).raw(",").number(static_cast<std::uint64_t>(record.kind)).raw(",");
-        out.number(record.stream_id).raw(",").number(record.sequence).raw(",");
-        out.number(age_ns(begin_.ns_at(record.ticks, now))).raw("]");
-        comma = ",\n[";
+        out.row(first, address_of(record.ptr()), record.requested_bytes, record.usable_bytes,
+                static_cast<std::uint64_t>(record.kind), record.stream_id, record.sequence,
+                age_ns(begin_.ns_at(record.ticks, now)));
     });
     out.raw("],\n\"free_columns\":[\"address\",\"bytes\",\"pool\",\"age_ns\"],\n\"free\":[");
-    comma = "\n[";
+    first = true;
     const auto add_free = [&](const std::byte* ptr, std::size_t bytes, PoolKind kind, std::uint64_t timestamp) {
-        out.raw(comma).number(address_of(ptr)).raw(",").number(bytes).raw(",");
-        out.number(static_cast<std::uint64_t>(kind)).raw(",").number(age_ns(timestamp)).raw("]");
-        comma = ",\n[";
+        out.row(first, address_of(ptr), bytes, static_cast<std::uint64_t>(kind), age_ns(timestamp));
     };
     for (const Record* record : cached)
         add_free(record->ptr(), record->usable_bytes, record->kind, begin_.ns_at(record->ticks, now));

@@ -143,6 +143,7 @@ private:
     struct Registered {
         cudaStream_t handle = nullptr;
         unsigned times = 0;
+        detail::NvtxStreamName name;
     };
     std::mutex registered_mutex_;
     std::unordered_map<std::uint64_t, Registered> registered_;

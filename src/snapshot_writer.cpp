@@ -2,6 +2,7 @@
 #include "snapshot_writer.hpp"
 
 #include <cerrno>
+#include <charconv>
 #include <system_error>
 
 namespace cuda_zstd::detail {
@@ -14,18 +15,16 @@ SnapshotWriter& SnapshotWriter::fraction(double value) {
 
 SnapshotWriter& SnapshotWriter::text(std::string_view value) {
     raw("\"");
-    for (const char c : value) {
+    std::size_t plain = 0; // where what needs no escape began
+    for (std::size_t at = 0; at < value.size(); ++at) {
+        const char c = value[at];
+        if (c != '"' && c != '\\' && static_cast<unsigned char>(c) >= 0x20) continue;
         char escaped[8];
-        if (c == '"' || c == '\\') {
-            raw("\\").raw({&c, 1});
-        } else if (static_cast<unsigned char>(c) < 0x20) {
-            std::snprintf(escaped, sizeof escaped, "\\u%04x", c);
-            raw(escaped);
-        } else {
-            raw({&c, 1});
-        }
+        std::snprintf(escaped, sizeof escaped, "\\u%04x", c);
+        raw(value.substr(plain, at - plain)).raw(escaped);
+        plain = at + 1;
     }
-    return raw("\"");
+    return raw(value.substr(plain)).raw("\"");
 }
 
 void SnapshotWriter::flush() {

@@ -18,8 +18,30 @@ namespace cuda_zstd::detail {
 
 #if CUDA_ZSTD_POOL_NVTX
 
-void name_cuda_stream(cudaStream_t stream, const std::string& name) noexcept {
-    if (nvtx_domain() != nullptr) nvtxNameCudaStreamA(stream, name.c_str());
+void name_own_stream(cudaStream_t stream, std::uint64_t id) noexcept {
+    if (nvtx_domain() == nullptr) return;
+    char name[64];
+    std::snprintf(name, sizeof name, "cuda_zstd stream %llu", static_cast<unsigned long long>(id));
+    nvtxNameCudaStreamA(stream, name);
+}
+
+NvtxStreamName::NvtxStreamName(BackendKind kind, cudaStream_t stream, std::uint64_t id, std::uint32_t pool) noexcept {
+    if (nvtx_domain() == nullptr) return;
+    char name[96];
+    std::snprintf(name, sizeof name, "stream %llu of cuda_zstd pool %u", static_cast<unsigned long long>(id), pool);
+    nvtxResourceAttributes_t attributes{};
+    attributes.version = NVTX_VERSION;
+    attributes.size = NVTX_RESOURCE_ATTRIB_STRUCT_SIZE;
+    attributes.identifierType = kind == BackendKind::cuda ? static_cast<std::int32_t>(NVTX_RESOURCE_TYPE_CUDART_STREAM)
+                                                          : NVTX_RESOURCE_TYPE_GENERIC_POINTER;
+    attributes.identifier.pValue = stream;
+    attributes.messageType = NVTX_MESSAGE_TYPE_ASCII;
+    attributes.message.ascii = name;
+    resource_ = nvtxDomainResourceCreate(nvtx_domain(), &attributes);
+}
+
+NvtxStreamName::~NvtxStreamName() {
+    if (resource_ != nullptr) nvtxDomainResourceDestroy(resource_);
 }
 
 void NvtxHeaps::add(const AddressRange& arena) {
@@ -135,7 +157,9 @@ void NvtxHeaps::reset() noexcept {
 #else
 
 nvtxDomainRegistration_st* nvtx_domain() noexcept { return nullptr; }
-void name_cuda_stream(cudaStream_t, const std::string&) noexcept {}
+void name_own_stream(cudaStream_t, std::uint64_t) noexcept {}
+NvtxStreamName::NvtxStreamName(BackendKind, cudaStream_t, std::uint64_t, std::uint32_t) noexcept {}
+NvtxStreamName::~NvtxStreamName() = default;
 void NvtxHeaps::add(const AddressRange&) {}
 void NvtxHeaps::remove(const AddressRange&) noexcept {}
 void NvtxHeaps::add_block(const void*, std::size_t, const char*) noexcept {}

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "cuda_zstd/host/arena_source.hpp"
+#include "cuda_zstd/host/backend.hpp"
 
 #include <atomic>
 #include <cstddef>
@@ -16,17 +17,36 @@
 #include <shared_mutex>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 struct nvtxDomainRegistration_st;
 struct nvtxMemHeap_v1;
+struct nvtxResourceHandle;
 
 namespace cuda_zstd::detail {
 
 /// The domain's handle; null where no tool listens.
 nvtxDomainRegistration_st* nvtx_domain() noexcept;
-/// Gives a CUDA stream a name for profilers.
-void name_cuda_stream(cudaStream_t stream, const std::string& name) noexcept;
+/// Gives a CUDA stream of our own a name for profilers: "cuda_zstd stream 12".
+void name_own_stream(cudaStream_t stream, std::uint64_t id) noexcept;
+
+/// A name in the domain for a stream that is somebody else's, from construction to destruction; whatever its owner
+/// calls it stays.
+class NvtxStreamName {
+public:
+    NvtxStreamName() = default;
+    NvtxStreamName(BackendKind kind, cudaStream_t stream, std::uint64_t id, std::uint32_t pool) noexcept;
+    NvtxStreamName(NvtxStreamName&& other) noexcept : resource_(std::exchange(other.resource_, nullptr)) {}
+    NvtxStreamName& operator=(NvtxStreamName&& other) noexcept {
+        std::swap(resource_, other.resource_);
+        return *this;
+    }
+    ~NvtxStreamName();
+
+private:
+    nvtxResourceHandle* resource_ = nullptr;
+};
 
 /// The heaps of one pool. Members may be called from any thread.
 class NvtxHeaps {

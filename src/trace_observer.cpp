@@ -94,6 +94,10 @@ std::shared_ptr<ArenaSource> Observer::source(std::shared_ptr<ArenaSource> sourc
         std::move(source), heaps_, [this] { watch_.store(wanted_watch(), std::memory_order_relaxed); }, number_);
 }
 
+void Observer::allocated_sampled(const void* ptr, const void* site) noexcept {
+    if (ptr != nullptr) sites_->add(ptr, CallSite{{site}});
+}
+
 void Observer::found_in(Origin origin) noexcept { last_origin = origin; }
 
 void Observer::out_of_memory(std::size_t bytes, std::uint64_t stream_id) const noexcept {
@@ -161,7 +165,7 @@ void ObservedCall::allocated(const void* ptr) noexcept {
     if (observer_.track_ == TrackMode::all)
         observer_.sites_->add(ptr, CallSites::here(details_.site));
     else if (observer_.track_ == TrackMode::sample && CallSites::is_sampled(ptr))
-        observer_.sites_->add(ptr, CallSite{{details_.site}});
+        observer_.allocated_sampled(ptr, details_.site);
     if (observer_.heaps_.wanted())
         observer_.heaps_.add_block(ptr, details_.bytes,
                                    details_.call == trace::Call::allocate_device_arena ? "device arena" : "block");

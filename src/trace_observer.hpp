@@ -76,6 +76,8 @@ public:
     /// Where a live block was allocated, in lines, as far as it is tracked.
     std::string site_of(const void* ptr) const { return sites_ ? sites_->describe(ptr) : std::string(); }
     bool tracks() const noexcept { return sites_.has_value(); }
+    /// A block at a sampled address; null is one.
+    void allocated_sampled(const void* ptr, const void* site) noexcept;
     CallSites& sites() noexcept { return *sites_; }
     const CallSites& sites() const noexcept { return *sites_; }
     std::uint32_t number() const noexcept { return number_; }
@@ -148,7 +150,7 @@ private:
 
 /// Runs a call's `body`, watched closely. `body` returns a block's address as `ptr` of what it returns, or nothing.
 template <class Body>
-[[gnu::noinline, gnu::cold]] auto observed(Observer& observer, const CallDetails& details, Body& body) {
+[[gnu::noinline, gnu::cold]] auto observed(Observer& observer, const CallDetails& details, const Body& body) {
     ObservedCall call(observer, details);
     try {
         if constexpr (std::is_void_v<decltype(body())>) {
@@ -171,33 +173,54 @@ template <class Body>
     }
 }
 
-/// Runs a call's `body` of which only sampled addresses are wanted.
+/// Runs a call that is not a fast one, with its `body`, watched as closely as somebody wants.
 template <class Body>
-auto sampled(Observer& observer, const CallDetails& details, Body& body) {
-    if constexpr (std::is_void_v<decltype(body())>) {
-        if (details.ptr == nullptr || !CallSites::is_sampled(details.ptr)) return body();
-        const CallSite site = observer.sites().take(details.ptr);
-        try {
-            body();
-        } catch (...) {
-            // Nothing was freed.
-            if (site.frames[0] != nullptr) observer.sites().add(details.ptr, site);
-            throw;
-        }
-    } else {
-        auto result = body();
-        if (CallSites::is_sampled(result.ptr) && result.ptr != nullptr)
-            observer.sites().add(result.ptr, CallSite{{details.site}});
-        return result;
+inline auto watched(Observer& observer, const CallDetails& details, const Body& body) {
+    return observer.watch() == Watch::none ? body() : observed(observer, details, body);
+}
+
+// A fast call is a type with `run`, what it does, and `details`, what watchers are told; both take the call's own
+// arguments. These go on by value, so that a call that nobody watches keeps them in registers.
+
+template <class Call, class... Arguments>
+[[gnu::noinline, gnu::cold]] auto observed_call(Observer& observer, const void* site, auto& state,
+                                                Arguments... arguments) {
+    return observed(observer, Call::details(site, state, arguments...), [&] { return Call::run(state, arguments...); });
+}
+
+template <class Call, class... Arguments>
+inline auto watched_allocation(Observer& observer, const void* site, auto& state, Arguments... arguments) {
+    if (const Watch watch = observer.watch(); watch != Watch::none) [[unlikely]] {
+        if (watch == Watch::every_call) return observed_call<Call>(observer, site, state, arguments...);
+        const auto granted = Call::run(state, arguments...);
+        if (CallSites::is_sampled(granted.ptr)) [[unlikely]]
+            observer.allocated_sampled(granted.ptr, site);
+        return granted;
+    }
+    return Call::run(state, arguments...);
+}
+
+/// The free of a block whose site may be known.
+template <class Call, class... Arguments>
+[[gnu::noinline, gnu::cold]] void freed_sampled(Observer& observer, auto& state, void* ptr, Arguments... arguments) {
+    const CallSite site = observer.sites().take(ptr);
+    try {
+        Call::run(state, ptr, arguments...);
+    } catch (...) {
+        // Nothing was freed.
+        if (site.frames[0] != nullptr) observer.sites().add(ptr, site);
+        throw;
     }
 }
 
-/// Runs a call's `body`, watched as closely as somebody wants.
-template <class Body>
-inline auto watched(Observer& observer, const CallDetails& details, Body&& body) {
-    if (const Watch watch = observer.watch(); watch != Watch::none) [[unlikely]]
-        return watch == Watch::sample ? sampled(observer, details, body) : observed(observer, details, body);
-    return body();
+template <class Call, class... Arguments>
+inline void watched_free(Observer& observer, auto& state, void* ptr, Arguments... arguments) {
+    if (const Watch watch = observer.watch(); watch != Watch::none) [[unlikely]] {
+        if (watch == Watch::every_call) return observed_call<Call>(observer, nullptr, state, ptr, arguments...);
+        if (CallSites::is_sampled(ptr)) [[unlikely]]
+            return freed_sampled<Call>(observer, state, ptr, arguments...);
+    }
+    Call::run(state, ptr, arguments...);
 }
 
 } // namespace cuda_zstd::detail

@@ -16,7 +16,7 @@ namespace cuda_zstd::detail {
 /// What CUDA_ZSTD_POOL_TRACK asks for.
 enum class TrackMode : std::uint8_t {
     off,
-    /// One address in 16, by the address of the call alone.
+    /// One address in 128, by the address of the call alone.
     sample,
     /// Every block, with up to 8 callers.
     all,
@@ -37,7 +37,7 @@ public:
     ~CallSites();
 
     static bool is_sampled(const void* ptr) noexcept {
-        return (reinterpret_cast<std::uintptr_t>(ptr) >> 8) * 0x9e3779b97f4a7c15u >> 60 == 0;
+        return reinterpret_cast<std::uintptr_t>(ptr) * 0x9e3779b97f4a7c15u >> 57 == 0;
     }
     /// The call's own return address and those above it.
     static CallSite here(const void* return_address) noexcept;

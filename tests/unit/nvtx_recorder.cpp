@@ -107,6 +107,18 @@ void NVTX_API mark(nvtxDomainHandle_t domain, const nvtxEventAttributes_t* attri
         payload_of(*attributes));
 }
 
+nvtxResourceHandle_t NVTX_API create_resource(nvtxDomainHandle_t, nvtxResourceAttributes_t* attributes) {
+    add(std::string("resource ") + attributes->message.ascii);
+    return handle_of<nvtxResourceHandle_t>(
+        reinterpret_cast<std::uintptr_t>(new std::string(attributes->message.ascii)));
+}
+
+void NVTX_API destroy_resource(nvtxResourceHandle_t resource) {
+    const auto* name = reinterpret_cast<const std::string*>(resource);
+    add("resource gone " + *name);
+    delete name;
+}
+
 std::uint64_t NVTX_API register_schema(nvtxDomainHandle_t, const nvtxPayloadSchemaAttr_t* schema) {
     std::string line = std::string("schema ") + schema->name;
     for (std::size_t index = 0; index < schema->numEntries; ++index)
@@ -192,6 +204,8 @@ extern "C" __attribute__((visibility("default"))) int InitializeInjectionNvtx2(N
     put(table, NVTX_CBID_CORE2_DomainRangePushEx, &push);
     put(table, NVTX_CBID_CORE2_DomainRangePop, &pop);
     put(table, NVTX_CBID_CORE2_DomainMarkEx, &mark);
+    put(table, NVTX_CBID_CORE2_DomainResourceCreate, &create_resource);
+    put(table, NVTX_CBID_CORE2_DomainResourceDestroy, &destroy_resource);
     return 1;
 }
 
