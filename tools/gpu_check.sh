@@ -14,7 +14,7 @@ usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP
 
   --build FOLDER    use the programs in FOLDER (a build folder, or what tools/gpu_bundle.sh made); without it, build first
   --results FOLDER  where <gpu>/<benchmark>.csv goes (default: bench/results)
-  --only STEPS      of: tests, soak, bench, main, limits, memcheck
+  --only STEPS      of: tests, soak, bench, main, limits, planted, nsys, memcheck
   --survey          the benchmarks at their full size, collected in build/survey; call again to go on with what is not done yet
                     (remove build/survey to begin anew)
   --soak SEED       four minutes of random pairs, which go on where the last call ended (build/soak.state), 1,000 cycles of
@@ -23,7 +23,7 @@ usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP
 TEXT
 }
 
-build= results=bench/results mode=gate seed=1 only=tests,soak,bench,main,limits,memcheck
+build= results=bench/results mode=gate seed=1 only=tests,soak,bench,main,limits,planted,nsys,memcheck
 while (($#)); do
     case $1 in
     --build) build=${2:?--build needs a folder}; shift ;;
@@ -116,6 +116,36 @@ run_memcheck() {
     done
 }
 
+# Mistakes in the use of blocks that a host pool gave: compute-sanitizer has to report each at its block.
+run_planted() {
+    wanted planted || return 0
+    local sanitizer
+    sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+    if [[ -z $sanitizer || ! -x $build/tests/gpu/planted ]]; then
+        rows+=("planted                      skipped: no compute-sanitizer, or no tests/gpu/planted")
+        return 0
+    fi
+    step "planted" 90 python3 tools/planted_check.py --sanitizer "$sanitizer" --log build/planted.log "$build/tests/gpu/planted"
+}
+
+# The pool in a profile of pool-zstd. nsys may lack libdw.so.1 and libelf.so.1: CUDA_ZSTD_NSYS_LIBRARIES names a folder that
+# has them.
+run_nsys() {
+    wanted nsys || return 0
+    [[ -x $build/tools/pool_zstd/pool-zstd ]] || return 0
+    local input=build/nsys.input status=0
+    mkdir -p build/nsys
+    head -c 24M "$(find build/corpus/files -type f -size +24M 2>/dev/null | LC_ALL=C sort | head -n 1)" >"$input" 2>/dev/null ||
+        tar -cf - docs include src tests tools 2>/dev/null | cat - "$build/tools/pool_zstd/pool-zstd" | head -c 24M >"$input"
+    step "nsys" 100 env LD_LIBRARY_PATH="${CUDA_ZSTD_NSYS_LIBRARIES:+$CUDA_ZSTD_NSYS_LIBRARIES:}${LD_LIBRARY_PATH:-}" \
+        python3 tools/nsys_check.py "$build/tools/pool_zstd/pool-zstd" "$input" build/nsys || status=$?
+    if ((status == 77)); then
+        rows[-1]="nsys                         skipped: no nsys on this machine"
+        ((failures -= 1))
+    fi
+    return 0
+}
+
 # What makes a benchmark take its full size.
 survey_arguments() {
     case $1 in
@@ -200,6 +230,8 @@ gate)
     run_benchmarks
     run_main_job
     run_pool_limits
+    run_planted
+    run_nsys
     run_memcheck
     ;;
 esac

@@ -38,7 +38,7 @@ def nvtx_events(db):
         join = "LEFT JOIN StringIds s ON s.id = n.textId"
     category = "n.category" if "category" in have else "NULL"
     thread = "n.globalTid" if "globalTid" in have else "0"
-    payload = [f"n.{name}" for name in ("jsonText", "uint64Value", "int64Value") if name in have] or ["NULL"]
+    payload = [f"n.{name}" for name in ("jsonText", "binaryData", "uint64Value", "int64Value") if name in have] or ["NULL"]
     chosen = payload[0] if len(payload) == 1 else f"COALESCE({', '.join(payload)})"
     marks = ",".join("?" for _ in domains)
     return db.execute(
@@ -48,11 +48,15 @@ def nvtx_events(db):
 
 
 def payload_bytes(value):
-    """The bytes of a payload: a number, or JSON in which a member is called bytes."""
+    """The bytes of a payload: a number, JSON in which a member is called bytes, or the payload of 24 bytes as it is."""
     if value is None:
         return 0
     if isinstance(value, (int, float)):
         return int(value)
+    if isinstance(value, str) and re.fullmatch(r"(0x)?[0-9a-fA-F]{48}", value):
+        value = bytes.fromhex(value.removeprefix("0x"))
+    if isinstance(value, bytes):
+        return int.from_bytes(value[:8], "little") if len(value) == 24 else 0
     found = re.search(r'"bytes"\s*:\s*"?(\d+)', str(value)) or re.fullmatch(r"\s*(\d+)\s*", str(value))
     return int(found.group(1)) if found else 0
 
@@ -69,6 +73,22 @@ def nesting_problems(ranges):
             problems += 1
         stack.append(end)
     return problems
+
+
+def counter_samples(db):
+    """Samples of NVTX counters by the counter's name, as far as this version of nsys exports them."""
+    found = {}
+    tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    for table in (t for t in tables if "NVTX" in t.upper() and "COUNTER" in t.upper()):
+        have = columns(db, table)
+        name = next((n for n in ("nameId", "name", "counterName") if n in have), None)
+        if name is None:
+            continue
+        text = f"(SELECT value FROM StringIds WHERE id = c.{name})" if name == "nameId" else f"c.{name}"
+        for (label, count) in db.execute(f'SELECT {text}, COUNT(*) FROM "{table}" c GROUP BY 1'):
+            if label is not None:
+                found[str(label)] = found.get(str(label), 0) + count
+    return found
 
 
 def summarize(db):
