@@ -188,7 +188,7 @@ ArenaFigures ArenaPool::figures() const {
     const std::lock_guard lock(mutex_);
     heap_.file_pending();
     return {{heap_.free_blocks(), heap_.free_bytes(), heap_.largest_free_bytes()},
-            capacity_bytes_,
+            capacity_bytes_ + lent_bytes_,
             peak_capacity_bytes_,
             growths_,
             returns_};
@@ -221,7 +221,7 @@ std::string ArenaPool::check() const {
             if (block->state != Block::State::unmapped) mapped_bytes += block->bytes;
     }
     if (mapped_bytes != capacity_bytes_) return "the arenas' mapped bytes and the capacity disagree";
-    if (capacity_bytes_ > most_bytes_) return "more is mapped than the limit allows";
+    if (capacity_bytes_ + lent_bytes_ > most_bytes_) return "more is mapped than the limit allows";
     if (std::string found = heap_.check(regions); !found.empty()) return found;
     heap_.file_pending();
     return heap_.check(regions);

@@ -26,6 +26,23 @@ std::size_t ArenaPool::wanted_growth_bytes(std::size_t needed_bytes) const {
     return wanted_bytes;
 }
 
+bool ArenaPool::lend(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    if (bytes > room_bytes() && source_->grows()) {
+        heap_.settle();
+        unmap_settled(round_up(bytes - room_bytes(), chunk_bytes_));
+    }
+    if (bytes > room_bytes()) return false;
+    lent_bytes_ += bytes;
+    peak_capacity_bytes_ = std::max(peak_capacity_bytes_, capacity_bytes_ + lent_bytes_);
+    return true;
+}
+
+void ArenaPool::repay(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    lent_bytes_ -= bytes;
+}
+
 /// Gets a free block of at least `bytes`, by mapping more or by exchanging chunks; false when limit or source forbid.
 bool ArenaPool::grow(std::size_t bytes, std::size_t alignment) {
     static const TraceName name("grow", TraceCategory::grow);
@@ -64,11 +81,10 @@ bool ArenaPool::grow_in(Arena& arena, std::size_t bytes, std::size_t alignment) 
         const std::size_t padded_bytes = round_up(start, alignment) - start + bytes;
         const std::size_t needed_bytes =
             round_up(padded_bytes - std::min(usable_bytes, padded_bytes), arena.chunk_bytes);
-        if (needed_bytes == 0 || gap->bytes < needed_bytes || needed_bytes > most_bytes_ - capacity_bytes_) continue;
-        const std::size_t room_bytes =
-            std::min(gap->bytes, (most_bytes_ - capacity_bytes_) / arena.chunk_bytes * arena.chunk_bytes);
+        if (needed_bytes == 0 || gap->bytes < needed_bytes || needed_bytes > room_bytes()) continue;
+        const std::size_t allowed_bytes = std::min(gap->bytes, room_bytes() / arena.chunk_bytes * arena.chunk_bytes);
         const std::size_t asked_bytes =
-            std::clamp(round_up(wanted_growth_bytes(needed_bytes), arena.chunk_bytes), needed_bytes, room_bytes);
+            std::clamp(round_up(wanted_growth_bytes(needed_bytes), arena.chunk_bytes), needed_bytes, allowed_bytes);
         const std::size_t mapped_bytes = map_chunks(arena, gap->ptr, asked_bytes, needed_bytes);
         if (mapped_bytes == 0) return false;
         make_free(arena, *gap, mapped_bytes);
@@ -114,7 +130,7 @@ void ArenaPool::make_free(Arena& arena, Block& unmapped, std::size_t bytes) {
         unmapped.bytes = bytes;
     }
     capacity_bytes_ += bytes;
-    peak_capacity_bytes_ = std::max(peak_capacity_bytes_, capacity_bytes_);
+    peak_capacity_bytes_ = std::max(peak_capacity_bytes_, capacity_bytes_ + lent_bytes_);
     ++growths_;
     heap_.give(unmapped, {});
 }
@@ -125,7 +141,7 @@ Arena* ArenaPool::add_arena(std::size_t bytes) {
     arena->pool = this;
     arena->chunk_bytes = source_->grows() ? chunk_bytes_ : round_up(bytes, pool_unit_bytes);
     std::size_t least_bytes = round_up(bytes, arena->chunk_bytes);
-    if (least_bytes > most_bytes_ - capacity_bytes_) return nullptr;
+    if (least_bytes > room_bytes()) return nullptr;
     std::size_t range_bytes = least_bytes;
     if (source_->grows()) range_bytes = std::max(least_bytes, most_bytes_);
     // Addresses may be scarce (a limit on them, a sanitizer): less will do.
@@ -147,7 +163,7 @@ Arena* ArenaPool::add_arena(std::size_t bytes) {
 
 /// Maps `bytes` or, where no stretch of addresses holds so much, a part of it; false when nothing was mapped.
 bool ArenaPool::map_more(std::size_t bytes) {
-    if (bytes > most_bytes_ - capacity_bytes_) return false;
+    if (bytes > room_bytes()) return false;
     if (source_->grows())
         for (const auto& arena : arenas_)
             for (Block* gap = arena->first; gap != nullptr; gap = gap->after) {

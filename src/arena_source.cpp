@@ -46,9 +46,12 @@ public:
     }
 
     void unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept override {
+        (void)try_unmap(range, offset, bytes);
+    }
+    bool try_unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept override {
         // A new mapping over the old one gives the pages back and takes the access away in one call.
-        (void)mmap(range.base + offset, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-                   0);
+        return mmap(range.base + offset, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+                    0) != MAP_FAILED;
     }
 
     void release(const AddressRange& range) noexcept override { munmap(range.base, range.bytes); }
@@ -99,6 +102,17 @@ void FaultySource::map(const AddressRange& range, std::size_t offset, std::size_
 void FaultySource::unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept {
     state_->source->unmap(range, offset, bytes);
     state_->mapped_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+}
+
+bool FaultySource::try_unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept {
+    try {
+        state_->count("try_unmap");
+    } catch (const out_of_memory&) {
+        return false;
+    }
+    if (!state_->source->try_unmap(range, offset, bytes)) return false;
+    state_->mapped_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+    return true;
 }
 
 void FaultySource::release(const AddressRange& range) noexcept {

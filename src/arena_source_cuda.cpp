@@ -98,8 +98,11 @@ public:
     }
 
     void unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept override {
+        (void)try_unmap(range, offset, bytes);
+    }
+    bool try_unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept override {
         const detail::RelaxedCapture relaxed;
-        (void)driver_.mem_unmap(reinterpret_cast<CUdeviceptr>(range.base) + offset, bytes);
+        return driver_.mem_unmap(reinterpret_cast<CUdeviceptr>(range.base) + offset, bytes) == CUDA_SUCCESS;
     }
 
     void release(const AddressRange& range) noexcept override {

@@ -37,6 +37,10 @@ public:
         const std::unique_lock lock(mutex_);
         owners_.erase(static_cast<const std::byte*>(begin));
     }
+    std::size_t count() const {
+        const std::shared_lock lock(mutex_);
+        return owners_.size();
+    }
     /// Hands the free of an address that lies in a pool to the pool. False when it lies in none.
     bool free_block(void* block, cudaStream_t stream) const {
         const std::shared_lock lock(mutex_);

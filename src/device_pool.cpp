@@ -9,6 +9,7 @@
 #include "kernels/free_batch.hpp"
 #include "kernels/heap_launch.hpp"
 #include "pending_frees.hpp"
+#include "pool_resizer.hpp"
 #include "pool_state.hpp"
 
 #include <atomic>
@@ -42,6 +43,7 @@ struct __attribute__((visibility("hidden"))) DevicePool::State final : detail::D
     void* work = nullptr;
     BadFreeEntry* bad_frees = nullptr; ///< pinned
     std::optional<detail::PendingFrees> frees;
+    std::unique_ptr<detail::PoolResizer> resizer; ///< of a pool that grows
     std::mutex mutex;
     std::uint64_t sequence = 0; ///< of the last survey submitted
     BackendEvent surveyed{};    ///< behind it
@@ -51,21 +53,47 @@ struct __attribute__((visibility("hidden"))) DevicePool::State final : detail::D
         try {
             heap.base = manager.allocate_device_arena(arena_bytes, stream);
             heap.layout = HeapLayout::for_arena(arena_bytes, backend.processors());
-            work = manager.allocate(bad_free_counter_offset() + sizeof(std::uint32_t), stream);
-            report = new (backend.allocate_pinned(sizeof(HeapReport))) HeapReport{};
-            bad_frees = static_cast<BadFreeEntry*>(backend.allocate_pinned(most_bad_frees * sizeof(BadFreeEntry)));
-            std::uninitialized_fill_n(bad_frees, most_bad_frees, BadFreeEntry{});
-            auto* const counter = static_cast<std::byte*>(work) + bad_free_counter_offset();
-            frees.emplace(backend, heap, BadFreeLog{reinterpret_cast<Atom<std::uint32_t>*>(counter), bad_frees});
-            backend.fill_async(counter, 0, sizeof(std::uint32_t), stream);
-            surveyed = backend.create_event();
+            make_ready();
             launch_heap_setup(backend, stream, heap);
-            backend.record(surveyed, stream);
-            manager.state_->device_arenas.add(pages(), heap.layout.payload_bytes(), *this);
+            be_ready();
         } catch (...) {
             release();
             throw;
         }
+    }
+    State(MemoryPoolManager& owner, const DevicePoolSize& size, cudaStream_t on)
+        : manager(owner), backend(owner.backend()), stream(on), arena_bytes(size.max_bytes) {
+        try {
+            resizer = std::make_unique<detail::PoolResizer>(backend, manager.state_->arenas(), manager.options(), size);
+            heap = resizer->heap();
+            make_ready();
+            resizer->set_up(stream);
+            be_ready();
+        } catch (...) {
+            release();
+            throw;
+        }
+    }
+    /// What a heap needs beside its arena.
+    void make_ready() {
+        work = manager.allocate(bad_free_counter_offset() + sizeof(std::uint32_t), stream);
+        report = new (backend.allocate_pinned(sizeof(HeapReport))) HeapReport{};
+        bad_frees = static_cast<BadFreeEntry*>(backend.allocate_pinned(most_bad_frees * sizeof(BadFreeEntry)));
+        std::uninitialized_fill_n(bad_frees, most_bad_frees, BadFreeEntry{});
+        auto* const counter = static_cast<std::byte*>(work) + bad_free_counter_offset();
+        frees.emplace(backend, heap, BadFreeLog{reinterpret_cast<Atom<std::uint32_t>*>(counter), bad_frees});
+        backend.fill_async(counter, 0, sizeof(std::uint32_t), stream);
+        surveyed = backend.create_event();
+    }
+    void be_ready() {
+        backend.record(surveyed, stream);
+        manager.state_->device_arenas.add(pages(), heap.layout.payload_bytes(), *this);
+    }
+    detail::PoolResizer& growing(const char* call) const {
+        if (resizer == nullptr)
+            throw usage_error(std::string(call) +
+                              " of a device pool whose size is fixed: make it with a DevicePoolSize");
+        return *resizer;
     }
     ~State() { release(); }
 
@@ -79,12 +107,17 @@ struct __attribute__((visibility("hidden"))) DevicePool::State final : detail::D
             if (heap.base != nullptr) manager.state_->device_arenas.remove(pages());
             if (frees) frees->synchronize();
             if (surveyed.handle != nullptr) backend.synchronize(surveyed);
+            if (resizer != nullptr) backend.synchronize(stream);
         } catch (...) {
+            (void)resizer.release();
             return; // work that cannot be waited for may still use all of it: the manager goes on to list the arena
         }
         try {
             if (work != nullptr) manager.deallocate(work, stream);
-            if (heap.base != nullptr) manager.release_device_arena(heap.base, stream);
+            if (resizer != nullptr)
+                resizer.reset();
+            else if (heap.base != nullptr)
+                manager.release_device_arena(heap.base, stream);
         } catch (...) {
             // As above: a destructor has nobody else to tell.
         }
@@ -110,6 +143,13 @@ DevicePool::DevicePool(MemoryPoolManager& manager, std::size_t bytes, cudaStream
     state_ = std::make_unique<State>(manager, rounded_bytes < bytes ? bytes : rounded_bytes, stream);
 }
 
+DevicePool::DevicePool(MemoryPoolManager& manager, const DevicePoolSize& size, cudaStream_t stream) {
+    if (size.initial_bytes > size.max_bytes)
+        throw configuration_error("a device pool with a maximum of " + std::to_string(size.max_bytes) +
+                                  " bytes, below its initial size of " + std::to_string(size.initial_bytes));
+    state_ = std::make_unique<State>(manager, size, stream);
+}
+
 DevicePool::~DevicePool() = default;
 DevicePool::DevicePool(DevicePool&&) noexcept = default;
 DevicePool& DevicePool::operator=(DevicePool&&) noexcept = default;
@@ -125,7 +165,42 @@ void DevicePool::deallocate(void* block, cudaStream_t stream) {
     state_->frees->add(block, stream);
 }
 
-void DevicePool::flush(cudaStream_t stream) { state_->frees->launch(stream); }
+void DevicePool::flush(cudaStream_t stream) {
+    state_->frees->launch(stream);
+    if (state_->resizer != nullptr) state_->resizer->forget(stream);
+}
+
+GrowthReport DevicePool::grow(std::size_t bytes, cudaStream_t stream) {
+    return state_->growing("grow").grow(bytes, stream);
+}
+
+TrimReport DevicePool::trim(cudaStream_t stream, std::size_t keep_bytes) {
+    detail::PoolResizer& resizer = state_->growing("trim");
+    state_->frees->launch_all();
+    state_->frees->synchronize();
+    {
+        const std::lock_guard lock(state_->mutex);
+        launch_quarantine_release(state_->backend, stream, state_->heap);
+        launch_reclaim(state_->backend, stream, state_->heap);
+    }
+    return resizer.trim(keep_bytes, stream);
+}
+
+void DevicePool::resize_between_launches(cudaStream_t stream) {
+    if (state_->resizer != nullptr) state_->resizer->between_launches(stream);
+}
+
+void DevicePool::set_resize_policy(const ResizePolicy& policy) {
+    state_->growing("set_resize_policy").set_policy(policy);
+}
+
+std::size_t DevicePool::mapped_bytes() const {
+    return state_->resizer != nullptr ? state_->resizer->mapped_bytes() : state_->arena_bytes;
+}
+
+std::size_t DevicePool::chunk_bytes() const noexcept {
+    return state_->resizer != nullptr ? state_->resizer->chunk_bytes() : 0;
+}
 
 std::vector<BadFree> DevicePool::bad_frees() const {
     std::vector<BadFree> found;

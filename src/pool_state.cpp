@@ -296,7 +296,8 @@ void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, Thr
 void MemoryPoolManager::State::reset() {
     require_own_process();
     const Alone alone(*this);
-    if (const std::size_t pools = device_pools_.load(relaxed); pools != 0)
+    // A pool that grows has memory of its own and counts here alone.
+    if (const std::size_t pools = std::max<std::size_t>(device_pools_.load(relaxed), device_arenas.count()); pools != 0)
         throw usage_error("reset() while " + std::to_string(pools) +
                           (pools == 1 ? " device pool lives" : " device pools live") +
                           " in the arenas: destroy first what uses them");

@@ -82,6 +82,9 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
         if (is_forked()) detail::refuse_after_fork("the pool");
     }
 
+    /// Where device pools that grow get their memory from.
+    detail::ArenaPool& arenas() noexcept { return large_; }
+
     PoolOptions options;
     Backend& backend;
     detail::DeviceArenas device_arenas;

@@ -9,6 +9,7 @@
 #include "cuda_zstd/core/status.hpp"
 #include "cuda_zstd/device/audit_report.hpp"
 #include "cuda_zstd/device/pool_ref.hpp"
+#include "cuda_zstd/device/pool_size.hpp"
 #include "cuda_zstd/heap/heap_report.hpp"
 #include "cuda_zstd/heap/layout.hpp"
 
@@ -35,6 +36,10 @@ public:
     /// Reserves `bytes` (metadata, at most 1 % from 64 MiB up, among them) from the manager's arenas and sets the heap
     /// up in `stream` order. Throws `configuration_error` below 1 MiB and `out_of_memory`.
     DevicePool(MemoryPoolManager& manager, std::size_t bytes, cudaStream_t stream = 0);
+    /// A pool that grows and shrinks: reserves addresses for the maximum and maps the initial size. Its memory comes
+    /// from the manager's arena source and counts for the manager's limit. Throws `configuration_error` for sizes that
+    /// contradict each other and for a source that cannot map piecewise, `out_of_memory`.
+    DevicePool(MemoryPoolManager& manager, const DevicePoolSize& size, cudaStream_t stream = 0);
     /// Gives the arena back behind all work of the stream it was made on; blocks that still live are gone with it, and
     /// so are frees that were not launched. Waits for the surveys and the frees that were. Work of other streams on the
     /// pool must be done, or ordered before that stream.
@@ -59,7 +64,8 @@ public:
     /// captured, `cuda_error` when a launch fails; then nothing has changed. MemoryPoolManager::deallocate forwards
     /// here. Cost: no call of the driver but for the stream's id and state; one launch for 256 blocks.
     void deallocate(void* block, cudaStream_t stream);
-    /// Launches the frees that are pending for `stream`. To be called before a stream with pending frees is destroyed.
+    /// Launches the frees that are pending for `stream`, and forgets it: growth no longer waits for its work. To be
+    /// called before a stream is destroyed that was passed to `deallocate`, `grow`, `trim` or `between_launches`.
     /// Throws as `deallocate`. Does not wait.
     void flush(cudaStream_t stream);
     /// Frees by the host that were refused, the first 64 since the construction, as far as their kernels have run.
@@ -81,7 +87,32 @@ public:
     /// one pass over the metadata by one thread block. Throws `out_of_memory` where there is no room for 4 B a page.
     AuditReport audit(cudaStream_t stream);
 
-    /// Bytes of the arena, metadata among them.
+    /// Maps at least `bytes` more for blocks, never above the maximum; says how much, and what stopped it. The new
+    /// pages are published in `stream` order, behind all that the streams known to the pool were given before: those
+    /// that were passed to `grow`, `trim`, `between_launches` and the constructor. No block moves, no handle changes;
+    /// work of `stream` that is submitted from now on can use the pages, work of other streams may. Throws
+    /// `usage_error` for a pool of fixed size and on a stream that is being captured, `cuda_error`; then nothing has
+    /// changed. Cost: the driver's calls for each chunk, a launch, and an event for each known stream.
+    GrowthReport grow(std::size_t bytes, cudaStream_t stream);
+    /// Unmaps free chunks, wherever they lie, least recently used first, until at most `keep_bytes` are mapped; 0:
+    /// every one that is free. Launches pending frees, retires empty slabs, takes the chunks from the heap in `stream`
+    /// order, waits for that, and unmaps. Kernels of other streams may allocate and free meanwhile. What is unmapped
+    /// comes back by growth. Throws as `grow`. Where the driver refuses a chunk, it is the heap's again.
+    TrimReport trim(cudaStream_t stream, std::size_t keep_bytes = 0);
+    /// To be called between launches: grows by the manager's growth options when kernels ran short or less than a share
+    /// of the pages is free, shrinks when much was free for long (ResizePolicy). Waits for nothing: it reads what the
+    /// pool's state was at an earlier call, as far as the device has got, so a shortage is answered when the call after
+    /// the one that follows it. Does nothing on a stream that is being captured, and for a pool of fixed size. Throws
+    /// `cuda_error`. Cost: one launch of one thread.
+    void resize_between_launches(cudaStream_t stream);
+    /// Throws `configuration_error`; `usage_error` for a pool of fixed size.
+    void set_resize_policy(const ResizePolicy& policy);
+    /// Bytes that are mapped now, metadata among them; for a pool of fixed size, of its arena.
+    std::size_t mapped_bytes() const;
+    /// What is mapped and unmapped as one piece; 0 for a pool of fixed size.
+    std::size_t chunk_bytes() const noexcept;
+
+    /// Bytes of the arena, metadata among them; for a pool that grows, its maximum.
     std::size_t arena_bytes() const noexcept;
     const HeapLayout& layout() const noexcept;
     /// Start of the arena.

@@ -57,6 +57,11 @@ public:
     void wait_on_host();
     /// Unmaps settled free chunks, least recently used first, until the capacity is at most `keep_bytes`.
     void trim(std::size_t keep_bytes);
+    /// Counts `bytes` as mapped that somebody else maps from the source: below the limit, for which free chunks are
+    /// unmapped if need be. False, with nothing changed, when there is no room.
+    bool lend(std::size_t bytes);
+    void repay(std::size_t bytes);
+    const std::shared_ptr<ArenaSource>& source() const noexcept { return source_; }
     /// All mapped memory becomes free. Work that uses it must be done.
     void reset();
 
@@ -84,6 +89,8 @@ private:
     std::size_t map_chunks(Arena& arena, std::byte* from, std::size_t bytes, std::size_t needed_bytes);
     void make_free(Arena& arena, Block& unmapped, std::size_t bytes);
     std::size_t unmap_settled(std::size_t bytes);
+    /// What may still be mapped.
+    std::size_t room_bytes() const noexcept { return most_bytes_ - capacity_bytes_ - lent_bytes_; }
     std::size_t unmap(Block& block, std::size_t most_bytes);
     void release_empty_arenas();
 
@@ -99,7 +106,8 @@ private:
     mutable BlockHeap heap_;
     std::vector<std::unique_ptr<Arena>> arenas_;
     std::size_t capacity_bytes_ = 0;
-    std::size_t peak_capacity_bytes_ = 0;
+    std::size_t lent_bytes_ = 0;
+    std::size_t peak_capacity_bytes_ = 0; ///< with what was lent
     std::uint64_t growths_ = 0;
     std::uint64_t returns_ = 0;
     std::string last_failure_;

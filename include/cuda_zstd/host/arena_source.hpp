@@ -43,6 +43,11 @@ public:
     virtual void map(const AddressRange& range, std::size_t offset, std::size_t bytes) = 0;
     /// Returns a piece: offset and bytes as they were mapped. The caller knows that no work uses it.
     virtual void unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept = 0;
+    /// The same; false where the system refused, and the piece is still mapped.
+    virtual bool try_unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept {
+        unmap(range, offset, bytes);
+        return true;
+    }
     virtual void release(const AddressRange& range) noexcept = 0;
 
 protected:
@@ -62,8 +67,9 @@ CUDA_ZSTD_API std::unique_ptr<ArenaSource> make_ordinary_source();
 /// The source that `automatic` means for a backend.
 CUDA_ZSTD_API std::unique_ptr<ArenaSource> make_default_source(BackendKind backend);
 
-/// For tests: passes calls on, but asks `fails` with the number (from 1) of each reserve and map, and throws
-/// `out_of_memory` when it answers true. Counts what is mapped and reserved, so a test can see a leak.
+/// For tests: passes calls on, but asks `fails` with the number (from 1) of each reserve, map and try_unmap; when it
+/// answers true, the former two throw `out_of_memory` and the latter refuses. Counts what is mapped and reserved, so a
+/// test can see a leak.
 class CUDA_ZSTD_API FaultySource final : public ArenaSource {
 public:
     FaultySource(std::shared_ptr<ArenaSource> source, std::function<bool(std::uint64_t call)> fails);
@@ -76,6 +82,7 @@ public:
     AddressRange reserve(std::size_t bytes) override;
     void map(const AddressRange& range, std::size_t offset, std::size_t bytes) override;
     void unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept override;
+    bool try_unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept override;
     void release(const AddressRange& range) noexcept override;
 
     std::uint64_t calls() const noexcept;
