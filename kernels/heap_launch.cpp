@@ -21,13 +21,4 @@ void launch_reclaim(Backend& backend, cudaStream_t stream, const HeapArena& heap
     }
 }
 
-void launch_survey(Backend& backend, cudaStream_t stream, const HeapArena& heap, void* work, HeapReport* report,
-                   std::uint64_t sequence) {
-    if (backend.kind() == BackendKind::cuda) {
-        detail::survey_on_cuda(stream, heap, work, report, sequence);
-    } else {
-        detail::survey_on_host(backend, stream, heap, report, sequence);
-    }
-}
-
 } // namespace cuda_zstd

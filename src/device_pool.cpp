@@ -9,12 +9,12 @@
 #include "kernels/free_batch.hpp"
 #include "kernels/heap_launch.hpp"
 #include "pending_frees.hpp"
+#include "pool_compactor.hpp"
 #include "pool_resizer.hpp"
 #include "pool_state.hpp"
 
 #include <atomic>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -26,12 +26,14 @@ namespace {
 
 constexpr std::size_t min_arena_bytes = std::size_t{1} << 20;
 constexpr std::size_t arena_alignment_bytes = std::size_t{2} << 20;
-/// The counter of bad frees lies behind the survey's work area.
-std::size_t bad_free_counter_offset() { return round_up<std::size_t>(survey_work_bytes(), 128); }
+/// What a report counts free chunks of a pool of fixed size in: that of the manager's arenas, less for small pools.
+std::size_t chunk_bytes_for(std::size_t arena_bytes) {
+    return arena_bytes < (std::size_t{1} << 30) ? std::size_t{2} << 20 : std::size_t{32} << 20;
+}
 
 } // namespace
 
-/// What the pool needs between calls. Surveys share one work area and one report, so each waits for the one before.
+/// What the pool needs between calls.
 /// Hidden: as a part of an exported class it would be exported too.
 struct __attribute__((visibility("hidden"))) DevicePool::State final : detail::DeviceArenaOwner {
     MemoryPoolManager& manager;
@@ -39,14 +41,11 @@ struct __attribute__((visibility("hidden"))) DevicePool::State final : detail::D
     cudaStream_t stream; ///< the arena's own
     HeapArena heap{};
     std::size_t arena_bytes = 0;
-    HeapReport* report = nullptr; ///< pinned
-    void* work = nullptr;
+    void* work = nullptr;              ///< of compactions; behind it the counter of bad frees
     BadFreeEntry* bad_frees = nullptr; ///< pinned
     std::optional<detail::PendingFrees> frees;
     std::unique_ptr<detail::PoolResizer> resizer; ///< of a pool that grows
-    std::mutex mutex;
-    std::uint64_t sequence = 0; ///< of the last survey submitted
-    BackendEvent surveyed{};    ///< behind it
+    std::unique_ptr<detail::PoolCompactor> compactor;
 
     State(MemoryPoolManager& owner, std::size_t bytes, cudaStream_t on)
         : manager(owner), backend(owner.backend()), stream(on), arena_bytes(bytes) {
@@ -76,17 +75,19 @@ struct __attribute__((visibility("hidden"))) DevicePool::State final : detail::D
     }
     /// What a heap needs beside its arena.
     void make_ready() {
-        work = manager.allocate(bad_free_counter_offset() + sizeof(std::uint32_t), stream);
-        report = new (backend.allocate_pinned(sizeof(HeapReport))) HeapReport{};
+        const std::size_t counter_offset =
+            round_up<std::size_t>(detail::PoolCompactor::work_bytes(backend, heap.layout), 128);
+        work = manager.allocate(counter_offset + sizeof(std::uint32_t), stream);
         bad_frees = static_cast<BadFreeEntry*>(backend.allocate_pinned(most_bad_frees * sizeof(BadFreeEntry)));
         std::uninitialized_fill_n(bad_frees, most_bad_frees, BadFreeEntry{});
-        auto* const counter = static_cast<std::byte*>(work) + bad_free_counter_offset();
+        auto* const counter = static_cast<std::byte*>(work) + counter_offset;
         frees.emplace(backend, heap, BadFreeLog{reinterpret_cast<Atom<std::uint32_t>*>(counter), bad_frees});
         backend.fill_async(counter, 0, sizeof(std::uint32_t), stream);
-        surveyed = backend.create_event();
+        const std::size_t chunk_bytes = resizer != nullptr ? resizer->chunk_bytes() : chunk_bytes_for(arena_bytes);
+        compactor = std::make_unique<detail::PoolCompactor>(backend, heap, chunk_bytes, work, stream);
     }
     void be_ready() {
-        backend.record(surveyed, stream);
+        compactor->order_behind(stream);
         manager.state_->device_arenas.add(pages(), heap.layout.payload_bytes(), *this);
     }
     detail::PoolResizer& growing(const char* call) const {
@@ -106,10 +107,11 @@ struct __attribute__((visibility("hidden"))) DevicePool::State final : detail::D
         try {
             if (heap.base != nullptr) manager.state_->device_arenas.remove(pages());
             if (frees) frees->synchronize();
-            if (surveyed.handle != nullptr) backend.synchronize(surveyed);
+            if (compactor != nullptr) compactor->close();
             if (resizer != nullptr) backend.synchronize(stream);
         } catch (...) {
             (void)resizer.release();
+            (void)compactor.release();
             return; // work that cannot be waited for may still use all of it: the manager goes on to list the arena
         }
         try {
@@ -121,16 +123,9 @@ struct __attribute__((visibility("hidden"))) DevicePool::State final : detail::D
         } catch (...) {
             // As above: a destructor has nobody else to tell.
         }
-        if (surveyed.handle != nullptr) backend.destroy_event(surveyed);
+        compactor.reset();
         frees.reset();
-        if (report != nullptr) backend.free_pinned(report);
         if (bad_frees != nullptr) backend.free_pinned(bad_frees);
-    }
-
-    /// Submits a survey, behind all earlier work of this kind; with the mutex held.
-    void survey(cudaStream_t on) {
-        launch_survey(backend, on, heap, work, report, ++sequence);
-        backend.record(surveyed, on);
     }
 };
 
@@ -178,11 +173,8 @@ TrimReport DevicePool::trim(cudaStream_t stream, std::size_t keep_bytes) {
     detail::PoolResizer& resizer = state_->growing("trim");
     state_->frees->launch_all();
     state_->frees->synchronize();
-    {
-        const std::lock_guard lock(state_->mutex);
-        launch_quarantine_release(state_->backend, stream, state_->heap);
-        launch_reclaim(state_->backend, stream, state_->heap);
-    }
+    launch_quarantine_release(state_->backend, stream, state_->heap);
+    state_->compactor->compact(stream, {});
     return resizer.trim(keep_bytes, stream);
 }
 
@@ -214,43 +206,34 @@ std::vector<BadFree> DevicePool::bad_frees() const {
     return found;
 }
 
-void DevicePool::compact(cudaStream_t stream) {
+void DevicePool::compact(cudaStream_t stream, const Compaction& how) {
     static const TraceName name("compact", TraceCategory::compact);
     const TraceRange range(name, state_->arena_bytes);
     state_->frees->launch_all();
-    const std::lock_guard lock(state_->mutex);
-    state_->backend.wait(stream, state_->surveyed);
     launch_quarantine_release(state_->backend, stream, state_->heap);
-    launch_reclaim(state_->backend, stream, state_->heap);
-    state_->survey(stream);
+    state_->compactor->compact(stream, how);
 }
 
-HeapReport DevicePool::last_report() const {
-    const std::atomic_ref<std::uint64_t> sequence(state_->report->sequence);
-    const std::uint64_t before = sequence.load(std::memory_order_acquire);
-    if (before == 0) return {};
-    auto* const from = reinterpret_cast<std::uint64_t*>(state_->report);
-    std::uint64_t words[sizeof(HeapReport) / sizeof(std::uint64_t)];
-    for (std::size_t index = 0; index < std::size(words); ++index)
-        words[index] = std::atomic_ref(from[index]).load(std::memory_order_acquire);
-    if (sequence.load(std::memory_order_relaxed) != before) return {};
-    HeapReport copy;
-    std::memcpy(&copy, words, sizeof copy);
-    return copy;
+void DevicePool::set_compaction_policy(const CompactionPolicy& policy) { state_->compactor->set_policy(policy); }
+
+CompactionReason DevicePool::between_launches(cudaStream_t stream) {
+    if (state_->backend.is_capturing(stream)) return CompactionReason::none;
+    state_->frees->launch_all();
+    resize_between_launches(stream);
+    return state_->compactor->between_launches(stream);
 }
+
+HeapReport DevicePool::report() const { return state_->compactor->report(); }
+
+std::vector<std::size_t> DevicePool::free_chunk_offsets() const { return state_->compactor->free_chunk_offsets(); }
 
 HeapReport DevicePool::statistics(cudaStream_t stream) {
     state_->frees->launch_all();
-    // Held to the end, so that no later survey begins to overwrite this one's report.
-    const std::lock_guard lock(state_->mutex);
-    state_->backend.wait(stream, state_->surveyed);
-    state_->survey(stream);
-    state_->backend.synchronize(stream);
-    return last_report();
+    return state_->compactor->survey(stream);
 }
 
 AuditReport DevicePool::audit(cudaStream_t stream) {
-    const std::lock_guard lock(state_->mutex);
+    const std::unique_lock lock = state_->compactor->hold(stream);
     Backend& backend = state_->backend;
     MemoryPoolManager& manager = state_->manager;
     void* const work = manager.allocate(audit_work_bytes(state_->heap.layout), stream);
@@ -262,7 +245,6 @@ AuditReport DevicePool::audit(cudaStream_t stream) {
     AuditReport copy;
     try {
         report = new (backend.allocate_pinned(sizeof(AuditReport))) AuditReport{};
-        backend.wait(stream, state_->surveyed);
         launch_audit(backend, stream, state_->heap, work, report);
         backend.synchronize(stream);
         copy = *report;

@@ -62,7 +62,8 @@ void run_schedules(unsigned warps, std::uint64_t schedules, std::uint32_t steps)
         solo_env env;
         const auto heap = Heap<solo_env>::over(arena.base(), layout);
         for (std::uint32_t page = 0; page < layout.page_count; ++page)
-            ASSERT_EQ(survey_page(env, heap, page).live_blocks, 0u) << "seed " << seed << ", page " << page;
+            ASSERT_EQ(survey_page(env, heap, page, [](unsigned, unsigned) {}).live_blocks, 0u)
+                << "seed " << seed << ", page " << page;
         pairs += tally.pairs.value;
     }
     EXPECT_GT(pairs, schedules * warps) << "hardly anything was allocated";

@@ -8,8 +8,10 @@
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/status.hpp"
 #include "cuda_zstd/device/audit_report.hpp"
+#include "cuda_zstd/device/compaction_policy.hpp"
 #include "cuda_zstd/device/pool_ref.hpp"
 #include "cuda_zstd/device/pool_size.hpp"
+#include "cuda_zstd/heap/compaction.hpp"
 #include "cuda_zstd/heap/heap_report.hpp"
 #include "cuda_zstd/heap/layout.hpp"
 
@@ -72,12 +74,30 @@ public:
     /// Waits for nothing.
     std::vector<BadFree> bad_frees() const;
 
-    /// Returns empty slabs to the free pages and publishes a report, in `stream` order; kernels of other streams may
-    /// allocate and free meanwhile. Does not wait. Calls on several streams are safe; the last one done is reported.
-    /// Frees by the host that are pending are launched first, each on its stream.
-    void compact(cudaStream_t stream);
-    /// The last published report; all zero before the first and, for a moment, while one is written. Waits for nothing.
-    HeapReport last_report() const;
+    /// Makes empty slabs free pages, puts partly free ones in order so that the fullest are used first, and publishes a
+    /// report, in `stream` order. By default kernels of other streams may allocate and free meanwhile; see Compaction
+    /// for the faster form, and for a budget. Does not wait, and allocates nothing. Calls on several streams are safe:
+    /// each runs behind the one before. A stream may be being captured into a graph: then each launch of the graph
+    /// compacts, unless another compaction is under way just then, and must be done before the pool ends. Frees by the
+    /// host that are pending are launched first, each on its stream. Throws `usage_error` for a budget of 0 and while
+    /// the pool is being destroyed.
+    void compact(cudaStream_t stream, const Compaction& how = {});
+    /// To be called between launches of kernels that use the pool: launches pending frees, does what
+    /// resize_between_launches does, and launches a compaction or a survey if the policy says so, in `stream` order.
+    /// Says why it compacted. Does not wait: it goes by the last report. Does nothing on a stream that is being
+    /// captured.
+    CompactionReason between_launches(cudaStream_t stream);
+    /// What between_launches goes by from now on. Throws `configuration_error` for shares outside 0 to 1 and budgets
+    /// that `compact` would refuse.
+    void set_compaction_policy(const CompactionPolicy& policy);
+
+    /// The last published report; all zero before the first. Waits for nothing: no lock, no call of the driver. Beside
+    /// a compaction it is the report before or the one after, always a whole one.
+    HeapReport report() const;
+    HeapReport last_report() const { return report(); }
+    /// Where in the arena the physical chunks lie that the last report found free (HeapReport::free_chunks of
+    /// chunk_bytes each), in bytes from arena(). Waits for nothing.
+    std::vector<std::size_t> free_chunk_offsets() const;
     /// Publishes a report in `stream` order, waits for it and returns it. Frees by the host that are pending are
     /// launched first, each on its stream: those of `stream` are in the report.
     HeapReport statistics(cudaStream_t stream);

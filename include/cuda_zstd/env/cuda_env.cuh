@@ -161,6 +161,11 @@ public:
     CUDA_ZSTD_INLINE void store_for_host(atom<T>& a, T value) const {
         cuda::atomic_ref<T, cuda::thread_scope_system>(a.value).store(value, cuda::std::memory_order_release);
     }
+    /// A store that the host reads once it has seen a later store_for_host: relaxed, at system scope.
+    template <class T>
+    CUDA_ZSTD_INLINE void put_for_host(atom<T>& a, T value) const {
+        cuda::atomic_ref<T, cuda::thread_scope_system>(a.value).store(value, cuda::std::memory_order_relaxed);
+    }
     template <class T>
     CUDA_ZSTD_INLINE T exchange(atom<T>& a, T value, Order order) const {
         return Ref<T>(a.value).exchange(value, standard(order));

@@ -60,6 +60,12 @@ public:
     void store_for_host(atom<T>& a, T value) const noexcept {
         store(a, value, Order::release);
     }
+    /// A store that the host reads once it has seen a later store_for_host; and who sees this one, sees what came
+    /// before.
+    template <class T>
+    void put_for_host(atom<T>& a, T value) const noexcept {
+        store(a, value, Order::release);
+    }
     template <class T>
     T exchange(atom<T>& a, T value, Order order) const noexcept {
         return std::atomic_ref<T>(a.value).exchange(value, standard(order));

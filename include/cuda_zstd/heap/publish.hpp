@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: MIT
 // From the sums of a survey to the report that people read.
-// Invariant: the report's sequence number is 0 while it is written and set last, so a reader that finds the same number
-// before and after its copy has copied one whole report.
+// Invariant: what a report says of slabs and runs is the survey's; what it says of failures and peaks is what the heap
+// has counted since it was made.
 #pragma once
 
 #include "cuda_zstd/core/config.hpp"
+#include "cuda_zstd/heap/compact_state.hpp"
+#include "cuda_zstd/heap/free_chunks.hpp"
 #include "cuda_zstd/heap/heap_report.hpp"
 #include "cuda_zstd/heap/survey.hpp"
-
-#include <cstring>
 
 namespace cuda_zstd {
 
 template <class Env>
-CUDA_ZSTD_HD HeapReport make_report(Env& env, const Heap<Env>& heap, const HeapSums& sums, const FreeRuns& runs) {
+CUDA_ZSTD_HD HeapReport make_report(Env& env, const Heap<Env>& heap, const CompactionState& state,
+                                    const ChunkGrid& grid, const SurveyPart& part) {
+    const HeapSums& sums = part.sums;
+    const FreeRuns& runs = part.runs;
     const auto cell = [&](ControlCell which) { return env.load(heap.control(which), Order::relaxed); };
     const std::uint64_t page_count = cell(ControlCell::mapped_pages);
     HeapReport report;
@@ -37,23 +40,18 @@ CUDA_ZSTD_HD HeapReport make_report(Env& env, const Heap<Env>& heap, const HeapS
     report.first_failed_bytes = cell(ControlCell::first_failed_bytes);
     report.invalid_frees = cell(ControlCell::invalid_frees);
     report.double_frees = cell(ControlCell::double_frees);
+    report.partly_free_slab_bytes = std::uint64_t{sums.partly_free_pages} << page_shift;
+    report.sequence = env.load(state.sequence, Order::relaxed) + 1;
+    report.compactions = env.load(state.compactions, Order::relaxed);
+    report.retired_slabs = env.load(state.retired_slabs, Order::relaxed);
+    report.chunk_bytes = std::uint64_t{grid.chunk_pages} << page_shift;
+    report.chunks = grid.count();
+    report.free_chunks = env.load(state.free_chunks, Order::relaxed);
+    for (unsigned index = 0; index < size_class_count; ++index)
+        report.slabs_by_class[index] = env.load(state.by_class[index], Order::relaxed);
+    for (unsigned index = 0; index < fill_class_count; ++index)
+        report.slabs_by_fill[index] = env.load(state.by_fill[index], Order::relaxed);
     return report;
-}
-
-/// Copies the report to pinned memory, where the host reads it: each word is stored with release at system
-/// scope, so a reader that acquires a new word also sees the number 0 that was stored before it.
-template <class Env>
-CUDA_ZSTD_HD void publish_report(Env& env, HeapReport report, HeapReport* to, std::uint64_t sequence) {
-    using Cell = typename Env::template atom<std::uint64_t>;
-    constexpr unsigned count = sizeof(HeapReport) / sizeof(Cell);
-    static_assert(sizeof(HeapReport) % sizeof(Cell) == 0);
-    std::uint64_t words[count];
-    memcpy(words, &report, sizeof report);
-    auto* const cells = reinterpret_cast<Cell*>(to);
-    env.store_for_host(cells[0], std::uint64_t{0}); // sequence is the first member
-    for (unsigned index = 1; index < count; ++index)
-        env.store_for_host(cells[index], words[index]);
-    env.store_for_host(cells[0], sequence);
 }
 
 } // namespace cuda_zstd

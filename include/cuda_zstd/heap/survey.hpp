@@ -8,6 +8,7 @@
 
 #include "cuda_zstd/core/bits.hpp"
 #include "cuda_zstd/core/config.hpp"
+#include "cuda_zstd/heap/compact_order.hpp"
 #include "cuda_zstd/heap/heap.hpp"
 
 #include <cstdint>
@@ -17,8 +18,9 @@ namespace cuda_zstd {
 /// Sums over pages. Addition is associative and commutative.
 struct HeapSums {
     std::uint64_t live_blocks = 0;
-    std::uint64_t live_bytes = 0;      ///< slots and runs handed out, whole
-    std::uint64_t free_slot_bytes = 0; ///< free slots of slabs
+    std::uint64_t live_bytes = 0;        ///< slots and runs handed out, whole
+    std::uint64_t free_slot_bytes = 0;   ///< free slots of slabs
+    std::uint32_t partly_free_pages = 0; ///< of slabs with live and with free slots
     std::uint32_t slabs = 0;
     std::uint32_t empty_slabs = 0;
     std::uint32_t slab_pages = 0;
@@ -28,6 +30,7 @@ struct HeapSums {
         return {a.live_blocks + b.live_blocks,
                 a.live_bytes + b.live_bytes,
                 a.free_slot_bytes + b.free_slot_bytes,
+                a.partly_free_pages + b.partly_free_pages,
                 a.slabs + b.slabs,
                 a.empty_slabs + b.empty_slabs,
                 a.slab_pages + b.slab_pages,
@@ -35,9 +38,10 @@ struct HeapSums {
     }
 };
 
-/// What the page `page` adds: a slab or a run counts at its first page.
-template <class Env>
-CUDA_ZSTD_HD HeapSums survey_page(Env& env, const Heap<Env>& heap, std::uint32_t page) {
+/// What the page `page` adds: a slab or a run counts at its first page. `count_slab(size_class, fill_class)` is called
+/// for a slab.
+template <class Env, class CountSlab>
+CUDA_ZSTD_HD HeapSums survey_page(Env& env, const Heap<Env>& heap, std::uint32_t page, const CountSlab& count_slab) {
     HeapSums sums;
     const PageEntry entry{env.load(heap.supply().entries[page], Order::relaxed)};
     if (entry.is_run()) {
@@ -54,9 +58,11 @@ CUDA_ZSTD_HD HeapSums survey_page(Env& env, const Heap<Env>& heap, std::uint32_t
         sums.slabs = 1;
         sums.empty_slabs = free_slots == slots ? 1 : 0;
         sums.slab_pages = word.pages();
+        sums.partly_free_pages = free_slots != 0 && free_slots != slots ? word.pages() : 0;
         sums.live_blocks = slots - free_slots;
         sums.live_bytes = (slots - free_slots) * slot_bytes;
         sums.free_slot_bytes = free_slots * slot_bytes;
+        count_slab(word.size_class(), fill_class_of(slots - free_slots, slots));
     }
     return sums;
 }

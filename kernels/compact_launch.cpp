@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+#include "kernels/compact_launch.hpp"
+
+#include "cuda_zstd/env/solo_env.hpp"
+#include "cuda_zstd/heap/heap.hpp"
+
+namespace cuda_zstd {
+namespace {
+
+CompactionTask of_kind(const CompactionTask& task, CompactionTask::Kind kind) {
+    CompactionTask same = task;
+    same.kind = kind;
+    return same;
+}
+
+} // namespace
+
+CompactionWork compaction_work(Backend& backend, const HeapLayout& layout) {
+    CompactionWork work;
+    work.page_count = layout.page_count;
+    if (backend.kind() == BackendKind::cuda) work.sort_bytes = detail::sort_bytes_on_cuda(layout.page_count);
+    return work;
+}
+
+void launch_compaction(Backend& backend, cudaStream_t stream, const CompactionTask& given, const Compaction& how) {
+    const CompactionTask task = of_kind(given, CompactionTask::Kind::compaction);
+    if (backend.kind() != BackendKind::cuda) {
+        backend.run_blocks(stream, 1, [task, how](unsigned, unsigned processor) {
+            detail::compact_on_host(task, how, processor);
+            detail::survey_on_host(task, processor);
+        });
+        return;
+    }
+    detail::begin_on_cuda(stream, task);
+    if (how.form == Compaction::Form::quiet)
+        detail::quiet_on_cuda(stream, task);
+    else
+        detail::online_on_cuda(stream, task, how.budget_slabs);
+    detail::survey_on_cuda(stream, task);
+}
+
+void launch_survey(Backend& backend, cudaStream_t stream, const CompactionTask& given) {
+    const CompactionTask task = of_kind(given, CompactionTask::Kind::survey);
+    if (backend.kind() != BackendKind::cuda) {
+        backend.run_blocks(stream, 1, [task](unsigned, unsigned processor) {
+            solo_env env(processor);
+            begin_launch(env, task.work, task.launch, size_class_count * task.heap.layout.stations);
+            detail::survey_on_host(task, processor);
+        });
+        return;
+    }
+    detail::begin_on_cuda(stream, task);
+    detail::survey_on_cuda(stream, task);
+}
+
+HeapReport read_report(const CompactionTask& task) {
+    solo_env env;
+    return task.board->read(env);
+}
+
+std::vector<std::uint32_t> read_free_chunks(const CompactionTask& task) {
+    solo_env env;
+    std::vector<std::uint32_t> chunks;
+    if (env.load(task.board->latest, Order::acquire) == 0) return chunks;
+    for (std::uint32_t chunk = 0; chunk < task.grid.count(); ++chunk)
+        if ((env.load(task.free_chunk_bits[chunk / 32], Order::relaxed) >> (chunk % 32) & 1u) != 0)
+            chunks.push_back(task.grid.first + chunk);
+    return chunks;
+}
+
+} // namespace cuda_zstd
