@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "pool_memory.hpp"
 
-#include "cuda_zstd/core/bits.hpp"
 #include "cuda_zstd/host/error.hpp"
 
 #include <algorithm>

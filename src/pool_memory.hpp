@@ -7,9 +7,9 @@
 // mapped is lent by the manager's arenas, so that its limit holds. Calls come one at a time.
 #pragma once
 
-#include "cuda_zstd/heap/layout.hpp"
 #include "cuda_zstd/host/arena.hpp"
 #include "cuda_zstd/host/arena_source.hpp"
+#include "kernels/heap_launch.hpp"
 
 #include <cstddef>
 #include <cstdint>
