@@ -166,8 +166,14 @@ void PoolResizer::publish(const std::vector<std::uint32_t>& chunks, cudaStream_t
         }
         open(chunks, opened, stream);
     } catch (...) {
-        // What was launched before it failed is done before anything is unmapped or zeroed again.
         end_order(stream);
+        try {
+            backend_.synchronize(stream); // what was submitted before it failed still uses the memory
+        } catch (...) {
+            // Then none of it can be unmapped: the next growth opens what is stranded.
+            stranded_.insert(stranded_.end(), chunks.begin() + static_cast<std::ptrdiff_t>(opened), chunks.end());
+            throw;
+        }
         give_up(chunks, opened);
         if (opened == 0 && stranded_.empty()) {
             memory_.shrink_metadata(clean_before_bytes);

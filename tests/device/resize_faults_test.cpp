@@ -137,16 +137,16 @@ Counts run_program(BackendKind kind, unsigned backend_at, std::uint64_t source_a
         const std::uint64_t source_before = source->calls();
         backend.fail_at(backend_at);
         attempt([&] {
-            pool = std::make_unique<DevicePool>(manager, DevicePoolSize{4 * MiB, 1024 * MiB, 2 * MiB}, stream);
+            pool = std::make_unique<DevicePool>(manager, DevicePoolSize{16 * MiB, 1024 * MiB, 16 * MiB}, stream);
         });
         if (pool != nullptr) {
-            attempt([&] { pool->grow(6 * MiB, other); });
-            attempt([&] { pool->trim(stream, pool->mapped_bytes() - 4 * MiB); });
+            attempt([&] { pool->grow(48 * MiB, other); });
+            attempt([&] { pool->trim(stream, pool->mapped_bytes() - 32 * MiB); });
             attempt([&] { pool->grow(300 * MiB, stream); }); // metadata, too
             for (unsigned turn = 0; turn < 3; ++turn)
                 attempt([&] { pool->resize_between_launches(turn == 1 ? other : stream); });
             attempt([&] { pool->trim(other); });
-            attempt([&] { pool->grow(4 * MiB, stream); });
+            attempt([&] { pool->grow(32 * MiB, stream); });
             attempt([&] { pool->flush(other); });
         }
         counts.backend_calls = backend.calls() - calls_before;
