@@ -85,8 +85,8 @@ struct alignas(64) Part {
     }
 
     void remember(const BlockRecord& record, std::uint64_t freeing_stream_id, bool by_reset) noexcept {
-        past[past_count++ % remembered_per_part] = {record.ptr(),      record.requested_bytes, record.stream_id,
-                                                    freeing_stream_id, record.sequence,        record.kind,
+        past[past_count++ % remembered_per_part] = {record.ptr(),      record.requested_bytes(), record.stream_id,
+                                                    freeing_stream_id, record.sequence(),        record.kind(),
                                                     by_reset};
     }
 
@@ -132,7 +132,7 @@ std::string describe(const void* ptr, std::size_t requested_bytes, PoolKind kind
 }
 
 std::string describe(const BlockRecord& r) {
-    return describe(r.ptr(), r.requested_bytes, r.kind, r.sequence, r.stream_id);
+    return describe(r.ptr(), r.requested_bytes(), r.kind(), r.sequence(), r.stream_id);
 }
 
 std::string address(const void* ptr) {
@@ -162,7 +162,6 @@ BlockRecord& LiveTable::insert(std::byte* ptr) {
     part.make_room();
     if (part.spare == nullptr) part.spare = &part.records.emplace_back();
     BlockRecord& record = *std::exchange(part.spare, part.spare->next);
-    record.next = nullptr;
     record.word.store(BlockRecord::word_of(ptr, BlockRecord::State::claimed), std::memory_order_relaxed);
     Part::place(*part.slots.load(std::memory_order_relaxed), record, ptr);
     ++part.entries;
@@ -189,10 +188,10 @@ void LiveTable::discard(BlockRecord& record) noexcept {
     part.erase(record);
 }
 
-void LiveTable::retire(BlockRecord& record) noexcept {
+void LiveTable::retire(BlockRecord& record, std::uint64_t freeing_stream_id) noexcept {
     Part& part = state_->part(record.ptr());
     const std::lock_guard lock(part.mutex);
-    part.remember(record, record.freeing_stream_id, false);
+    part.remember(record, freeing_stream_id, false);
     part.erase(record);
 }
 
@@ -209,7 +208,7 @@ std::vector<const BlockRecord*> LiveTable::live() const {
         if (is_callers(record)) records.push_back(&record);
     });
     std::sort(records.begin(), records.end(), [](const auto* a, const auto* b) {
-        return a->ticks != b->ticks ? a->ticks < b->ticks : a->sequence < b->sequence;
+        return a->ticks != b->ticks ? a->ticks < b->ticks : a->sequence() < b->sequence();
     });
     return records;
 }
@@ -240,17 +239,17 @@ std::string LiveTable::explain(const void* ptr) const {
         const std::lock_guard lock(part.mutex);
         part.for_each([&](const BlockRecord& record) {
             const bool is_start = byte == record.ptr();
-            const bool is_inside = byte >= record.ptr() && byte < record.ptr() + record.usable_bytes;
+            const bool is_inside = byte >= record.ptr() && byte < record.ptr() + record.usable_bytes();
             if (!is_inside) return;
             if (record.state() == BlockRecord::State::cached)
                 found = address(ptr) + (is_start ? " is already free" : " points into a block that is free") +
-                        ", freed on stream " + std::to_string(record.freeing_stream_id) + ": " + describe(record);
+                        ", freed on stream " + std::to_string(record.stream_id) + ": " + describe(record);
             else if (is_start)
-                found =
-                    address(ptr) + " is " +
-                    (record.kind == PoolKind::device ? "the arena of a device pool, which release_device_arena frees: "
-                                                     : "no device arena but a block, which deallocate frees: ") +
-                    describe(record);
+                found = address(ptr) + " is " +
+                        (record.kind() == PoolKind::device
+                             ? "the arena of a device pool, which release_device_arena frees: "
+                             : "no device arena but a block, which deallocate frees: ") +
+                        describe(record);
             else
                 found = address(ptr) + " points " + std::to_string(byte - record.ptr()) +
                         " bytes into a live block: " + describe(record);

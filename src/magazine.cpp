@@ -15,15 +15,15 @@ Chain Magazine::make_room(const BlockRecord& record) noexcept {
                 break;
             }
         next_size_ = (at + 1) % most_sizes;
-        sizes_[at] = record.usable_bytes;
-        std::swap(leaving, blocks_[at].chain);
-        blocks_[at].count = 0;
+        sizes_[at] = record.usable_bytes();
+        while (blocks_[at].count != 0)
+            leaving.push(blocks_[at].pop());
     } else if (bin->count == bin->most) {
         Chain newer;
         while (bin->count > bin->most / 2)
             newer.push(bin->pop());
-        std::swap(leaving, bin->chain);
-        bin->count = 0;
+        while (bin->count != 0)
+            leaving.push(bin->pop());
         while (newer.head != nullptr)
             bin->push(newer.pop());
     }

@@ -23,11 +23,11 @@ struct Chain {
     std::size_t bytes = 0;
     void push(BlockRecord& record) noexcept {
         record.next = std::exchange(head, &record);
-        bytes += record.usable_bytes;
+        bytes += record.usable_bytes();
     }
     BlockRecord& pop() noexcept {
         BlockRecord& record = *std::exchange(head, head->next);
-        bytes -= record.usable_bytes;
+        bytes -= record.usable_bytes();
         return record;
     }
 };
@@ -69,7 +69,7 @@ public:
         Bin* bin = bin_of(record);
         if (bin == nullptr || bin->count == bin->most) return false;
         bin->push(record);
-        bytes_ += record.usable_bytes;
+        bytes_ += record.usable_bytes();
         return true;
     }
     std::size_t bytes() const noexcept { return bytes_; }
@@ -81,35 +81,35 @@ public:
     void for_each(const Visit& visit) const {
         for (const auto* bins : {slots_.data(), blocks_.data()})
             for (unsigned i = 0; i < (bins == slots_.data() ? most_classes : most_sizes); ++i)
-                for (const BlockRecord* record = bins[i].chain.head; record != nullptr; record = record->next)
+                for (const BlockRecord* record = bins[i].head; record != nullptr; record = record->next)
                     visit(*record);
     }
 
 private:
     struct Bin {
-        Chain chain;
+        BlockRecord* head = nullptr;
         unsigned count = 0;
         unsigned most = most_of_a_size;
         void push(BlockRecord& record) noexcept {
-            chain.push(record);
+            record.next = std::exchange(head, &record);
             ++count;
         }
         BlockRecord& pop() noexcept {
             --count;
-            return chain.pop();
+            return *std::exchange(head, head->next);
         }
     };
 
     BlockRecord* take_from(Bin& bin) noexcept {
-        if (bin.chain.head == nullptr) return nullptr;
+        if (bin.head == nullptr) return nullptr;
         BlockRecord& record = bin.pop();
-        bytes_ -= record.usable_bytes;
+        bytes_ -= record.usable_bytes();
         return &record;
     }
     Bin* bin_of(const BlockRecord& record) noexcept {
-        if (record.slab != nullptr) return &slots_[SmallPool::class_of(record.usable_bytes)];
+        if (record.is_slot()) return &slots_[record.class_index()];
         for (unsigned i = 0; i < most_sizes; ++i)
-            if (sizes_[i] == record.usable_bytes) return &blocks_[i];
+            if (sizes_[i] == record.usable_bytes()) return &blocks_[i];
         return nullptr;
     }
     std::array<Bin, most_classes> slots_;

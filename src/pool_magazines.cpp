@@ -18,7 +18,7 @@ bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, Thr
         // Declared before the lock: what it may release goes to the shelf.
         TicketRef asked_for;
         {
-            const std::lock_guard lock(cache.lock());
+            const OwnersStay stay(cache.lock());
             if (!cache.belongs(record, stream.id)) return false;
             Magazine* magazine = cache.find(stream.id);
             if (magazine != nullptr && magazine->wants_record()) {
@@ -26,7 +26,7 @@ bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, Thr
                 // hand.
                 asked_for.swap(magazine->open);
                 record.since_allocation.clear();
-                record.unticketed = true;
+                record.number_and_marks |= Record::unticketed_mark;
                 return false;
             }
             switch (cache.make_room(record, stream.id, leaving)) {
@@ -37,7 +37,7 @@ bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, Thr
                 // So much is out of other streams' reach that this one is to be recorded at once. The stream's own
                 // ticket covers what the block waited for.
                 record.since_allocation.clear();
-                record.unticketed = true;
+                record.number_and_marks |= Record::unticketed_mark;
                 return false;
             case ThreadCache::Room::leaving:
                 break;
@@ -50,7 +50,7 @@ bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, Thr
         try {
             TicketRef ticket = order_.defer(stream, leaving.chain.bytes);
             give_all(leaving.chain, ticket);
-            const std::lock_guard lock(cache.lock());
+            const OwnersStay stay(cache.lock());
             if (Magazine* magazine = cache.find(stream.id)) magazine->open.swap(ticket);
         } catch (...) {
             strand(leaving.chain);
@@ -75,9 +75,9 @@ void MemoryPoolManager::State::give_all(Chain& chain, const TicketRef& ticket) {
     while (chain.head != nullptr) {
         Record& record = chain.pop();
         std::byte* ptr = record.ptr();
-        Slab* slab = record.slab;
-        Block* block = record.block;
-        live_.retire(record);
+        Slab* slab = record.slab();
+        Block* block = record.block();
+        live_.retire(record, record.stream_id);
         if (slab != nullptr)
             small_.give(ptr, *slab, Dependencies(ticket));
         else
@@ -133,7 +133,7 @@ void MemoryPoolManager::State::collect_stranded() {
             Record& record = *one.head;
             try {
                 if (record.since_allocation.empty())
-                    give_all(one, late_ticket(record.freeing_stream_id, one.bytes));
+                    give_all(one, late_ticket(record.stream_id, one.bytes));
                 else if (order_.settle(record.since_allocation))
                     give_all(one, nullptr);
             } catch (...) {

@@ -23,21 +23,22 @@ PoolStatistics MemoryPoolManager::State::statistics() const {
     for (std::size_t i = 0; i < pool_kinds; ++i) {
         const Tally::OfPool& pool = total.pools[i];
         s.pools[i].allocated_bytes = static_cast<std::size_t>(pool.allocated_bytes);
-        s.pools[i].live_blocks = static_cast<std::size_t>(pool.live_blocks);
+        s.pools[i].live_blocks = static_cast<std::size_t>(pool.live_blocks());
         s.pools[i].allocations = pool.allocations;
-        s.pools[i].hits = pool.hits;
+        s.pools[i].hits = pool.allocations - pool.misses;
         s.live_block_bytes += static_cast<std::size_t>(pool.live_block_bytes);
         s.live_blocks += s.pools[i].live_blocks;
         s.allocations += s.pools[i].allocations;
         s.deallocations += pool.deallocations;
     }
-    s.size_classes = total.classes;
+    for (std::size_t i = 0; i < total.classes.size(); ++i)
+        s.size_classes[i] = {total.classes[i].allocations, total.classes[i].allocations - total.classes[i].misses};
     s.allocated_bytes = static_cast<std::size_t>(total.live_bytes);
     s.peak_allocated_bytes = static_cast<std::size_t>(caches_.shared.published.peak.load(relaxed));
     const auto add_free = [&](const Record& record) {
         ++s.free_blocks;
-        s.free_bytes += record.usable_bytes;
-        s.largest_free_block_bytes = std::max(s.largest_free_block_bytes, record.usable_bytes);
+        s.free_bytes += record.usable_bytes();
+        s.largest_free_block_bytes = std::max(s.largest_free_block_bytes, record.usable_bytes());
     };
     caches_.for_each([&](ThreadCache& cache) {
         const std::lock_guard lock(cache.lock());
@@ -78,8 +79,8 @@ std::vector<PoolBlock> MemoryPoolManager::State::snapshot() const {
     std::vector<PoolBlock> blocks;
     live_.for_each([&](const Record& record) {
         const bool is_free = record.state() == Record::State::cached;
-        blocks.push_back({record.ptr(), is_free ? record.usable_bytes : record.requested_bytes, is_free,
-                          begin_.ns_at(record.ticks, now)});
+        blocks.push_back({record.ptr(), is_free ? record.usable_bytes() : record.requested_bytes(), is_free,
+                          is_free ? now.ns() : begin_.ns_at(record.ticks, now)});
     });
     const auto add_free = [&](const Block& block) {
         blocks.push_back({block.ptr, block.bytes, true, block.timestamp});
@@ -103,9 +104,9 @@ std::string MemoryPoolManager::State::live_blocks_text() const {
     for (const Record* record : records) {
         const double age_s = static_cast<double>(now.ns() - begin_.ns_at(record->ticks, now)) / 1e9;
         std::snprintf(line, sizeof line, "  %p  %12zu bytes  %-6s  stream %llu  allocation %llu  age %.3f s\n",
-                      static_cast<void*>(record->ptr()), record->requested_bytes, to_string(record->kind),
+                      static_cast<void*>(record->ptr()), record->requested_bytes(), to_string(record->kind()),
                       static_cast<unsigned long long>(record->stream_id),
-                      static_cast<unsigned long long>(record->sequence), age_s);
+                      static_cast<unsigned long long>(record->sequence()), age_s);
         text += line;
         text += observer_.site_of(record->ptr());
     }
@@ -142,7 +143,7 @@ std::size_t MemoryPoolManager::State::usable_size(const void* ptr) const {
         const Record* record = live_.find(ptr);
         if (record != nullptr &&
             (record->state() == Record::State::live || record->state() == Record::State::device_arena))
-            return record->usable_bytes;
+            return record->usable_bytes();
     }
     const Alone alone(*this);
     throw usage_error("usable_size of no live block: " + live_.explain(ptr));
@@ -163,7 +164,7 @@ std::string MemoryPoolManager::State::check() const {
         std::size_t bytes = 0;
         cache.for_each([&](const Record& record) {
             look(record);
-            bytes += record.usable_bytes;
+            bytes += record.usable_bytes();
         });
         if (bytes != cache.cached_bytes()) found = "a thread's count of bytes at hand is wrong";
     });

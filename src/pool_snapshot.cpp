@@ -89,8 +89,8 @@ void MemoryPoolManager::State::write_snapshot(std::FILE* to) const {
             cached.push_back(&record);
             return;
         }
-        out.row(first, address_of(record.ptr()), record.requested_bytes, record.usable_bytes,
-                static_cast<std::uint64_t>(record.kind), record.stream_id, record.sequence,
+        out.row(first, address_of(record.ptr()), record.requested_bytes(), record.usable_bytes(),
+                static_cast<std::uint64_t>(record.kind()), record.stream_id, record.sequence(),
                 age_ns(begin_.ns_at(record.ticks, now)));
     });
     out.raw("],\n\"free_columns\":[\"address\",\"bytes\",\"pool\",\"age_ns\"],\n\"free\":[");
@@ -99,7 +99,7 @@ void MemoryPoolManager::State::write_snapshot(std::FILE* to) const {
         out.row(first, address_of(ptr), bytes, static_cast<std::uint64_t>(kind), age_ns(timestamp));
     };
     for (const Record* record : cached)
-        add_free(record->ptr(), record->usable_bytes, record->kind, begin_.ns_at(record->ticks, now));
+        add_free(record->ptr(), record->usable_bytes(), record->kind(), now.ns());
     large_.for_each_free([&](const Block& b) { add_free(b.ptr, b.bytes, PoolKind::large, b.timestamp); });
     medium_.for_each_free([&](const Block& b) { add_free(b.ptr, b.bytes, PoolKind::medium, b.timestamp); });
     small_.for_each_free([&](const std::byte* ptr, std::size_t bytes, std::uint64_t timestamp) {

@@ -165,8 +165,8 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate(std::size_t
                                                                      const StreamRef& stream, PoolKind kind) {
     ThreadCache* cache = caches_.mine();
     if (cache != nullptr && alignment <= granule_bytes && kind != PoolKind::device) {
-        const std::lock_guard lock(cache->lock());
-        if (const Record* record = cache->allocate(kind, bytes, stream.id)) return {record->ptr(), record->sequence};
+        const OwnersStay stay(cache->lock());
+        if (const Record* record = cache->allocate(kind, bytes, stream.id)) return {record->ptr(), record->sequence()};
     }
     ThreadCache& counting = cache != nullptr ? *cache : caches_.nobodys();
     const std::uint64_t source_failures = large_.source_failures();
@@ -204,23 +204,23 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
             pool_of(*piece.block).give(*piece.block, std::move(piece.dependencies));
         throw;
     }
-    record->slab = piece.slab;
-    record->block = piece.block;
-    record->requested_bytes = bytes;
-    record->usable_bytes = piece.bytes;
+    const bool is_slot = piece.slab != nullptr;
+    record->owner = is_slot ? static_cast<void*>(piece.slab) : piece.block;
+    record->set_sizes(piece.bytes, bytes);
     record->stream_id = stream.id;
     record->ticks = ticks_now();
-    record->kind = kind;
-    record->returning = piece.dependencies.sole_stream() == stream.id;
-    record->unticketed = false;
+    record->number_and_marks =
+        (is_slot ? Record::is_slot_mark | std::uint64_t{SmallPool::class_of(piece.bytes)} << Record::class_shift : 0) |
+        (piece.dependencies.sole_stream() == stream.id ? Record::returning_mark : 0);
     record->since_allocation = std::move(piece.dependencies);
     if (kind == PoolKind::device) device_pools_.fetch_add(1, relaxed);
-    const std::lock_guard lock(counting.lock());
-    record->sequence = counting.next_sequence();
-    counting.tally.allocated(kind, bytes, piece.bytes,
-                             piece.origin == Origin::own ? Tally::Found::hit : Tally::Found::miss,
-                             caches_.shared.published);
-    const Granted granted{piece.ptr, record->sequence};
+    const OwnersStay stay(counting.lock());
+    record->renumber(counting.next_sequence(), kind, 0);
+    if (piece.origin == Origin::own)
+        counting.tally.hit(kind, SmallPool::class_of(bytes), bytes, piece.bytes, caches_.shared.published);
+    else
+        counting.tally.miss(kind, bytes, piece.bytes, caches_.shared.published);
+    const Granted granted{piece.ptr, record->sequence()};
     record->become(kind == PoolKind::device ? Record::State::device_arena : Record::State::live);
     return granted;
 }
@@ -229,7 +229,7 @@ void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Re
     ThreadCache* cache = caches_.mine();
     if (cache != nullptr && what == Record::State::live)
         if (Record* record = live_.find(ptr)) {
-            const std::lock_guard lock(cache->lock());
+            const OwnersStay stay(cache->lock());
             if (cache->deallocate(*record, ptr, stream.id)) return;
         }
     if (deallocate_to_pools(ptr, stream, what, cache)) return;
@@ -258,35 +258,34 @@ bool MemoryPoolManager::State::deallocate_to_pools(void* ptr, const StreamRef& s
 void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, ThreadCache& counting) {
     Dependencies since = record.since_allocation;
     // The stream's work before the allocation is named by no ticket.
-    if (record.unticketed && record.stream_id != stream.id)
-        since.add(late_ticket(record.stream_id, record.usable_bytes));
+    if (record.is_unticketed() && record.stream_id != stream.id)
+        since.add(late_ticket(record.stream_id, record.usable_bytes()));
     bool has_open = false;
     since.for_each([&](const TicketRef& ticket) { has_open |= ticket->state.load(relaxed) == Ticket::State::open; });
     // A slot has one ticket, so that the stream must wait for the others; but for an open one it cannot.
-    const bool strands = record.slab != nullptr && record.stream_id != stream.id && has_open;
+    const bool strands = record.is_slot() && record.stream_id != stream.id && has_open;
     // Before the block is published: who finds it must find what it waits for.
     Dependencies dependencies =
-        record.slab != nullptr && !strands
-            ? Dependencies(order_.freed_on_as_one(stream, record.usable_bytes, record.stream_id, std::move(since)))
-            : order_.freed_on(stream, record.usable_bytes, record.stream_id, std::move(since));
+        record.is_slot() && !strands
+            ? Dependencies(order_.freed_on_as_one(stream, record.usable_bytes(), record.stream_id, std::move(since)))
+            : order_.freed_on(stream, record.usable_bytes(), record.stream_id, std::move(since));
     {
-        const std::lock_guard lock(counting.lock());
-        counting.tally.freed(record.kind, record.requested_bytes, record.usable_bytes, caches_.shared.published);
+        const OwnersStay stay(counting.lock());
+        counting.tally.freed(record.kind(), record.requested_bytes(), record.usable_bytes(), caches_.shared.published);
     }
-    if (record.kind == PoolKind::device) device_pools_.fetch_sub(1, relaxed);
-    record.freeing_stream_id = stream.id;
+    if (record.kind() == PoolKind::device) device_pools_.fetch_sub(1, relaxed);
     if (strands) {
         record.since_allocation = std::move(dependencies);
-        record.ticks = ticks_now();
+        record.stream_id = stream.id;
         record.become(Record::State::cached);
         Chain one;
         one.push(record);
         return strand(one);
     }
     std::byte* ptr = record.ptr();
-    Slab* slab = record.slab;
-    Block* block = record.block;
-    live_.retire(record);
+    Slab* slab = record.slab();
+    Block* block = record.block();
+    live_.retire(record, stream.id);
     if (slab != nullptr)
         small_.give(ptr, *slab, dependencies);
     else

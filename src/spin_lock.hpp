@@ -15,20 +15,21 @@ class SpinLock {
 public:
     void lock() noexcept {
         while (taken_.exchange(true, std::memory_order_acquire))
-            wait();
+            wait_while(taken_);
     }
     void unlock() noexcept { taken_.store(false, std::memory_order_release); }
 
-private:
-    /// The holder may have lost its processor: after a while this one is given up, too.
-    void wait() const noexcept {
-        for (int tries = 0; taken_.load(std::memory_order_relaxed); ++tries) {
+    /// Whoever must end it may have lost its processor: after a while this one is given up, too.
+    static void wait_while(const std::atomic<bool>& condition) noexcept {
+        for (int tries = 0; condition.load(std::memory_order_acquire); ++tries) {
             if (tries < 128)
                 _mm_pause();
             else
                 std::this_thread::yield();
         }
     }
+
+private:
     std::atomic<bool> taken_{false};
 };
 

@@ -29,31 +29,40 @@ public:
     struct OfPool {
         std::int64_t allocated_bytes = 0;
         std::int64_t live_block_bytes = 0;
-        std::int64_t live_blocks = 0;
         std::uint64_t allocations = 0;
         std::uint64_t deallocations = 0;
-        std::uint64_t hits = 0;
+        /// Allocated and neither freed nor live: by reset().
+        std::int64_t forgotten = 0;
+        std::uint64_t misses = 0;
+        std::int64_t live_blocks() const noexcept {
+            return static_cast<std::int64_t>(allocations - deallocations) - forgotten;
+        }
     };
-    enum class Found : std::uint8_t { hit, miss };
+    struct OfClass {
+        std::uint64_t allocations = 0;
+        std::uint64_t misses = 0;
+    };
 
-    void allocated(PoolKind kind, std::size_t bytes, std::size_t usable_bytes, Found found, PublishedBytes& published) {
+    /// `index` is the class of `bytes`.
+    void hit(PoolKind kind, unsigned index, std::size_t bytes, std::size_t usable_bytes, PublishedBytes& published) {
         OfPool& pool = pools[static_cast<std::size_t>(kind)];
-        SizeClassShare& size_class = classes[SmallPool::class_of(bytes)];
         pool.allocated_bytes += static_cast<std::int64_t>(bytes);
         pool.live_block_bytes += static_cast<std::int64_t>(usable_bytes);
-        ++pool.live_blocks;
         ++pool.allocations;
-        ++size_class.allocations;
-        pool.hits += found == Found::hit;
-        size_class.hits += found == Found::hit;
+        ++classes[index].allocations;
         live_bytes += static_cast<std::int64_t>(bytes);
         if (live_bytes > bound_bytes_) publish(published);
+    }
+    void miss(PoolKind kind, std::size_t bytes, std::size_t usable_bytes, PublishedBytes& published) {
+        const unsigned index = SmallPool::class_of(bytes);
+        hit(kind, index, bytes, usable_bytes, published);
+        ++pools[static_cast<std::size_t>(kind)].misses;
+        ++classes[index].misses;
     }
     void freed(PoolKind kind, std::size_t bytes, std::size_t usable_bytes, PublishedBytes& published) {
         OfPool& pool = pools[static_cast<std::size_t>(kind)];
         pool.allocated_bytes -= static_cast<std::int64_t>(bytes);
         pool.live_block_bytes -= static_cast<std::int64_t>(usable_bytes);
-        --pool.live_blocks;
         ++pool.deallocations;
         live_bytes -= static_cast<std::int64_t>(bytes);
         if (live_bytes < bound_bytes_ - slack_bytes) publish(published);
@@ -72,28 +81,30 @@ public:
         for (std::size_t i = 0; i < pools.size(); ++i) {
             pools[i].allocated_bytes += other.pools[i].allocated_bytes;
             pools[i].live_block_bytes += other.pools[i].live_block_bytes;
-            pools[i].live_blocks += other.pools[i].live_blocks;
             pools[i].allocations += other.pools[i].allocations;
             pools[i].deallocations += other.pools[i].deallocations;
-            pools[i].hits += other.pools[i].hits;
+            pools[i].forgotten += other.pools[i].forgotten;
+            pools[i].misses += other.pools[i].misses;
         }
         for (std::size_t i = 0; i < classes.size(); ++i) {
             classes[i].allocations += other.classes[i].allocations;
-            classes[i].hits += other.classes[i].hits;
+            classes[i].misses += other.classes[i].misses;
         }
         live_bytes += other.live_bytes;
         bound_bytes_ += other.bound_bytes_;
     }
     /// Nothing lives any more.
     void forget_live(PublishedBytes& published) {
-        for (OfPool& pool : pools)
-            pool.allocated_bytes = pool.live_block_bytes = pool.live_blocks = 0;
+        for (OfPool& pool : pools) {
+            pool.allocated_bytes = pool.live_block_bytes = 0;
+            pool.forgotten += pool.live_blocks();
+        }
         live_bytes = 0;
         publish(published);
     }
 
     std::array<OfPool, pool_kinds> pools{};
-    std::array<SizeClassShare, request_class_count> classes{};
+    std::array<OfClass, request_class_count> classes{};
     std::int64_t live_bytes = 0;
 
 private:

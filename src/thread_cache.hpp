@@ -7,7 +7,7 @@
 #pragma once
 
 #include "magazine.hpp"
-#include "spin_lock.hpp"
+#include "owned_lock.hpp"
 #include "tally.hpp"
 #include "ticks.hpp"
 
@@ -29,11 +29,12 @@ struct CacheShared {
 
 class alignas(64) ThreadCache {
 public:
-    explicit ThreadCache(CacheShared& shared) : shared_(shared) {}
+    ThreadCache(CacheShared& shared, OwnedLock::Owner owner) : lock_(owner), shared_(shared) {}
     ThreadCache(const ThreadCache&) = delete;
     ThreadCache& operator=(const ThreadCache&) = delete;
 
-    SpinLock& lock() noexcept { return lock_; }
+    /// The thread itself stays (OwnersStay), others lock.
+    OwnedLock& lock() noexcept { return lock_; }
 
     // With the lock held:
 
@@ -41,17 +42,17 @@ public:
     BlockRecord* allocate(PoolKind kind, std::size_t bytes, std::uint64_t stream_id) noexcept {
         Magazine* magazine = find(stream_id);
         if (magazine == nullptr || closed_) return nullptr;
-        BlockRecord* record = kind == PoolKind::small ? magazine->take_slot(SmallPool::class_of(bytes))
-                                                      : magazine->take_block(round_up(bytes, granule_bytes));
+        const unsigned index = SmallPool::class_of(bytes);
+        BlockRecord* record =
+            kind == PoolKind::small ? magazine->take_slot(index) : magazine->take_block(round_up(bytes, granule_bytes));
         if (record == nullptr) return nullptr;
-        set_cached(cached_bytes() - record->usable_bytes);
+        const std::size_t usable_bytes = record->usable_bytes();
+        set_cached(cached_bytes() - usable_bytes);
         magazine->last_use = ++uses_;
-        record->requested_bytes = bytes;
-        record->kind = kind;
-        record->unticketed = true;
-        record->sequence = next_sequence();
+        record->set_sizes(usable_bytes, bytes);
+        record->renumber(next_sequence(), kind, BlockRecord::unticketed_mark);
         record->ticks = ticks_now();
-        tally.allocated(kind, bytes, record->usable_bytes, Tally::Found::hit, shared_.published);
+        tally.hit(kind, index, bytes, usable_bytes, shared_.published);
         record->become(BlockRecord::State::live);
         return record;
     }
@@ -66,21 +67,21 @@ public:
     }
     /// Puts a claimed block into a magazine; false where it does not belong or there is no room.
     bool put(BlockRecord& record, Magazine& magazine) noexcept {
-        const std::size_t bytes = cached_bytes() + record.usable_bytes;
-        if (!belongs(record, magazine.stream_id) || bytes > shared_.most_bytes || !magazine.put(record)) return false;
-        set_cached(bytes);
-        tally.freed(record.kind, record.requested_bytes, record.usable_bytes, shared_.published);
-        record.freeing_stream_id = magazine.stream_id;
+        const std::size_t usable_bytes = record.usable_bytes();
+        const std::size_t bytes = cached_bytes() + usable_bytes;
+        if (!belongs(record, magazine.stream_id) || bytes > shared_.most_bytes) return false;
+        if (!magazine.put(record)) return false;
         if (!record.since_allocation.empty()) record.since_allocation.clear();
-        record.ticks = ticks_now();
+        set_cached(bytes);
+        tally.freed(record.kind(), record.requested_bytes(), usable_bytes, shared_.published);
         record.become(BlockRecord::State::cached);
         return true;
     }
     /// Whether a block may stay with the stream that frees it.
     bool belongs(const BlockRecord& record, std::uint64_t stream_id) const noexcept {
-        return record.returning && record.stream_id == stream_id && !closed_ &&
-               record.usable_bytes <= shared_.most_bytes / 2 && record.kind != PoolKind::device &&
-               (record.kind != PoolKind::small || record.slab != nullptr);
+        return record.is_returning() && record.stream_id == stream_id && !closed_ &&
+               record.usable_bytes() <= shared_.most_bytes / 2 && record.kind() != PoolKind::device &&
+               (record.kind() != PoolKind::small || record.is_slot());
     }
 
     struct Leaving {
@@ -139,7 +140,7 @@ private:
     Leaving take_all(unsigned at) noexcept;
     Magazine* assign(std::uint64_t stream_id);
 
-    SpinLock lock_;
+    OwnedLock lock_;
     bool closed_ = false;
     unsigned last_ = 0;
     CacheShared& shared_;

@@ -59,7 +59,9 @@ struct ThreadCaches::OfThread {
 constinit thread_local ThreadCaches::LastUsed ThreadCaches::last_used_;
 
 ThreadCaches::ThreadCaches(std::size_t most_bytes_of_a_thread, std::function<void(ThreadCache&)> leave)
-    : id_(next_manager()), generation_(fork_generation()), link_(std::make_shared<Link>()), nobodys_(shared) {
+    : id_(next_manager()), generation_(fork_generation()), link_(std::make_shared<Link>()),
+      nobodys_(shared, OwnedLock::Owner::nobody) {
+    prepare_process_barrier();
     shared.most_bytes = most_bytes_of_a_thread;
     link_->caches = this;
     link_->leave = std::move(leave);
@@ -83,7 +85,7 @@ ThreadCache* ThreadCaches::look_up() noexcept {
                 return entry.link->caches == nullptr;
             });
             entries.reserve(entries.size() + 1);
-            auto cache = std::make_unique<ThreadCache>(shared);
+            auto cache = std::make_unique<ThreadCache>(shared, OwnedLock::Owner::one_thread);
             const std::lock_guard list(mutex_);
             caches_.reserve(caches_.size() + 1);
             entries.push_back({id_, cache.get(), generation_, link_});
@@ -115,31 +117,45 @@ std::size_t ThreadCaches::cached_bytes() const {
 }
 
 ThreadCaches::Closed::Closed(const ThreadCaches& caches) : caches_(caches), list_(caches.mutex_) {
-    for_each([](ThreadCache& cache) {
-        const std::lock_guard lock(cache.lock());
-        cache.close();
-    });
+    caches_.lock_all();
+    for_each([](ThreadCache& cache) { cache.close(); });
+    caches_.unlock_all();
 }
 
 ThreadCaches::Closed::~Closed() {
-    for_each([](ThreadCache& cache) {
-        const std::lock_guard lock(cache.lock());
-        cache.open();
-    });
+    caches_.lock_all();
+    for_each([](ThreadCache& cache) { cache.open(); });
+    caches_.unlock_all();
+}
+
+/// With the list held.
+void ThreadCaches::lock_all() const noexcept {
+    bool needs_barrier = false;
+    for (const auto& cache : caches_) {
+        cache->lock().begin_lock();
+        needs_barrier |= cache->lock().needs_barrier();
+    }
+    nobodys_.lock().begin_lock();
+    if (needs_barrier) process_barrier();
+    for (const auto& cache : caches_)
+        cache->lock().end_lock();
+    nobodys_.lock().end_lock();
+}
+
+void ThreadCaches::unlock_all() const noexcept {
+    nobodys_.lock().unlock();
+    for (const auto& cache : caches_)
+        cache->lock().unlock();
 }
 
 template <class Visit>
 void ThreadCaches::at_one_moment(const Visit& visit) const {
     const std::lock_guard list(mutex_);
-    for (const auto& cache : caches_)
-        cache->lock().lock();
-    nobodys_.lock().lock();
+    lock_all();
     for (const auto& cache : caches_)
         visit(*cache);
     visit(nobodys_);
-    nobodys_.lock().unlock();
-    for (const auto& cache : caches_)
-        cache->lock().unlock();
+    unlock_all();
 }
 
 std::int64_t ThreadCaches::live_bytes() const {

@@ -81,6 +81,8 @@ private:
     struct OfThread;
 
     ThreadCache* look_up() noexcept;
+    void lock_all() const noexcept;
+    void unlock_all() const noexcept;
     template <class Visit>
     void at_one_moment(const Visit& visit) const;
 

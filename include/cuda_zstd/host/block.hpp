@@ -20,7 +20,8 @@
 namespace cuda_zstd::detail {
 
 /// All addresses and sizes of blocks are multiples of this.
-inline constexpr std::size_t granule_bytes = 256;
+inline constexpr unsigned granule_shift = 8;
+inline constexpr std::size_t granule_bytes = std::size_t{1} << granule_shift;
 
 constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) noexcept {
     return (bytes + unit - 1) / unit * unit;

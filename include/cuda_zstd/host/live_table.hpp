@@ -23,8 +23,8 @@
 
 namespace cuda_zstd::detail {
 
-/// What the manager knows of one block.
-struct BlockRecord {
+/// What the manager knows of one block: one cache line.
+struct alignas(64) BlockRecord {
     enum class State : std::uintptr_t {
         /// In no table.
         absent,
@@ -39,29 +39,55 @@ struct BlockRecord {
     };
     /// The block's address, a multiple of the granule, plus its state.
     std::atomic<std::uintptr_t> word{0};
-    /// In a magazine or among the spare records.
-    BlockRecord* next = nullptr;
-    /// The slab of a small block, else null.
-    Slab* slab = nullptr;
-    /// The block itself where there is no slab.
-    Block* block = nullptr;
-    std::size_t requested_bytes = 0;
-    std::size_t usable_bytes = 0;
-    /// Of the allocation.
+    union {
+        /// When it was allocated, of a live block; ticks.hpp.
+        std::uint64_t ticks = 0;
+        /// Of a cached or a spare one: in its chain.
+        BlockRecord* next;
+    };
+    /// The slab of a slot, else the block itself.
+    void* owner = nullptr;
+    /// Usable bytes in granules, and 24 bits of those that were not asked for: at most a class's step.
+    std::uint64_t sizes = 0;
+    /// Of the allocation; of a cached block, that of the free.
     std::uint64_t stream_id = 0;
-    /// Of the last free, once there was one.
-    std::uint64_t freeing_stream_id = 0;
-    /// Counts the allocations of the pool; each thread draws numbers in lots.
-    std::uint64_t sequence = 0;
-    /// Of the last change of state; ticks.hpp.
-    std::uint64_t ticks = 0;
-    PoolKind kind = PoolKind::small;
-    /// Whether the block's stream had it before: then it may stay with the stream when it is freed there.
-    bool returning = false;
-    /// Whether the block came from a magazine: earlier work of its stream may use it, and no ticket says so.
-    bool unticketed = false;
+    /// The number of the allocation above 16 bits of marks. Written as a whole: a part that is written is late for who
+    /// reads the whole.
+    std::uint64_t number_and_marks = 0;
     /// What the block's stream had to wait for when it was allocated, its own earlier work included.
     Dependencies since_allocation;
+
+    /// Whether it is a slot of the small pool.
+    static constexpr std::uint64_t is_slot_mark = 1;
+    /// Whether the block's stream had it before: then it may stay with the stream when it is freed there.
+    static constexpr std::uint64_t returning_mark = 2;
+    /// Whether the block came from a magazine: earlier work of its stream may use it, and no ticket says so.
+    static constexpr std::uint64_t unticketed_mark = 4;
+    /// The bits from here on: the pool's kind, and a slot's class.
+    static constexpr unsigned kind_shift = 3;
+    static constexpr unsigned class_shift = 6;
+    static constexpr unsigned number_shift = 16;
+
+    bool is_slot() const noexcept { return (number_and_marks & is_slot_mark) != 0; }
+    bool is_returning() const noexcept { return (number_and_marks & returning_mark) != 0; }
+    bool is_unticketed() const noexcept { return (number_and_marks & unticketed_mark) != 0; }
+    PoolKind kind() const noexcept { return static_cast<PoolKind>(number_and_marks >> kind_shift & 7); }
+    unsigned class_index() const noexcept { return static_cast<unsigned>(number_and_marks >> class_shift & 0xFF); }
+    /// Counts the allocations of the pool; each thread draws numbers in lots.
+    std::uint64_t sequence() const noexcept { return number_and_marks >> number_shift; }
+    /// A new allocation of the same block.
+    void renumber(std::uint64_t number, PoolKind pool_kind, std::uint64_t more_marks) noexcept {
+        constexpr std::uint64_t kept = is_slot_mark | returning_mark | std::uint64_t{0xFF} << class_shift;
+        number_and_marks = (number_and_marks & kept) | more_marks |
+                           static_cast<std::uint64_t>(pool_kind) << kind_shift | number << number_shift;
+    }
+    Slab* slab() const noexcept { return is_slot() ? static_cast<Slab*>(owner) : nullptr; }
+    Block* block() const noexcept { return is_slot() ? nullptr : static_cast<Block*>(owner); }
+    std::size_t usable_bytes() const noexcept { return sizes >> 24 << granule_shift; }
+    std::size_t requested_bytes() const noexcept { return usable_bytes() - (sizes & 0xFFFFFF); }
+    void set_sizes(std::size_t usable, std::size_t requested) noexcept {
+        sizes = usable >> granule_shift << 24 | (usable - requested);
+    }
 
     static constexpr std::uintptr_t state_mask = granule_bytes - 1;
     static constexpr std::uintptr_t word_of(const void* ptr, State state) noexcept {
@@ -80,6 +106,8 @@ struct BlockRecord {
                                             std::memory_order_relaxed);
     }
 };
+
+static_assert(sizeof(BlockRecord) == 64, "a hit and a free touch one line of a block's record");
 
 /// What an allocation got; `ptr` is null where there is no memory.
 struct Granted {
@@ -101,8 +129,8 @@ public:
     BlockRecord* find(const void* ptr) const noexcept;
     /// Takes a claimed record's block out, unremembered: it was never the caller's.
     void discard(BlockRecord& record) noexcept;
-    /// Takes a claimed record out and remembers it as freed.
-    void retire(BlockRecord& record) noexcept;
+    /// Takes a claimed or cached record out and remembers it as freed.
+    void retire(BlockRecord& record, std::uint64_t freeing_stream_id) noexcept;
 
     // The rest is for a thread that is alone in the manager.
 

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+// A lock for what one thread uses all the time and others now and then.
+//
+// Invariant: held for some tens of instructions, never across a call of a driver or another lock but its like. The
+// owner says that it is inside and then looks whether anybody else wants in, with plain loads and stores: whoever else
+// wants in says so and makes every running thread of the process pass a memory barrier (membarrier, Linux 4.14) before
+// it looks whether the owner is inside. So either it sees the owner, or the owner sees it: Dekker's algorithm, with the
+// price on the side that is rarely there (about 1 us and an interrupt of the process's other threads). Where the system
+// has no such barrier, and for a lock without an owner, everybody takes a spin lock.
+#pragma once
+
+#include "spin_lock.hpp"
+
+#include <atomic>
+#include <cstdint>
+
+namespace cuda_zstd::detail {
+
+/// Makes process_barrier() possible, if the system can; to be called in a process before its first owned lock is used.
+void prepare_process_barrier() noexcept;
+/// Whether it can: the same from the first prepare_process_barrier() on.
+extern constinit std::atomic<bool> process_barrier_works;
+/// Every thread of the process passes a full memory barrier between the begin of the call and its end.
+void process_barrier() noexcept;
+
+class OwnedLock {
+public:
+    enum class Owner : std::uint8_t { one_thread, nobody };
+    explicit OwnedLock(Owner owner) noexcept : owned_(owner == Owner::one_thread) {}
+
+    bool is_owned() const noexcept { return owned_; }
+
+    /// By the owner, where there is one.
+    void enter() noexcept {
+        if (!process_barrier_works.load(std::memory_order_relaxed)) [[unlikely]] {
+            others_.lock();
+            return;
+        }
+        for (;;) {
+            inside_.store(true, std::memory_order_relaxed);
+            // The processor may still load before it has stored: the others' barrier is for that.
+            std::atomic_signal_fence(std::memory_order_seq_cst);
+            if (!wanted_.load(std::memory_order_acquire)) [[likely]]
+                return;
+            inside_.store(false, std::memory_order_release);
+            SpinLock::wait_while(wanted_);
+        }
+    }
+    void leave() noexcept {
+        if (!process_barrier_works.load(std::memory_order_relaxed)) [[unlikely]]
+            others_.unlock();
+        else
+            inside_.store(false, std::memory_order_release);
+    }
+
+    /// By anybody else.
+    void lock() noexcept {
+        begin_lock();
+        if (needs_barrier()) process_barrier();
+        end_lock();
+    }
+    void unlock() noexcept {
+        wanted_.store(false, std::memory_order_release);
+        others_.unlock();
+    }
+    // The same for many locks with one barrier: begin all, then the barrier if any needs it, then end all.
+    void begin_lock() noexcept {
+        others_.lock();
+        wanted_.store(true, std::memory_order_relaxed);
+    }
+    bool needs_barrier() const noexcept { return owned_ && process_barrier_works.load(std::memory_order_relaxed); }
+    void end_lock() noexcept { SpinLock::wait_while(inside_); }
+
+private:
+    std::atomic<bool> inside_{false};
+    std::atomic<bool> wanted_{false};
+    const bool owned_;
+    SpinLock others_;
+};
+
+/// The owner's stay inside; of a lock without an owner, an ordinary one.
+class OwnersStay {
+public:
+    explicit OwnersStay(OwnedLock& lock) noexcept : lock_(lock) {
+        if (lock_.is_owned())
+            lock_.enter();
+        else
+            lock_.lock();
+    }
+    ~OwnersStay() {
+        if (lock_.is_owned())
+            lock_.leave();
+        else
+            lock_.unlock();
+    }
+    OwnersStay(const OwnersStay&) = delete;
+    OwnersStay& operator=(const OwnersStay&) = delete;
+
+private:
+    OwnedLock& lock_;
+};
+
+} // namespace cuda_zstd::detail
