@@ -2,6 +2,8 @@
 // How blocks are taken, cut and given back.
 #include "cuda_zstd/host/block_heap.hpp"
 
+#include "ticks.hpp"
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -18,19 +20,25 @@ BlockHeap::BlockHeap(Strategy strategy, StreamOrder& order)
       mixed_(std::make_unique<Home>(strategy)) {}
 
 Block& BlockHeap::make(Region& region, std::byte* ptr, std::size_t bytes) {
+    Block& block = make_piece(region, ptr, bytes);
+    block.stamp(ticks_now());
+    return block;
+}
+
+/// Without a stamp.
+Block& BlockHeap::make_piece(Region& region, std::byte* ptr, std::size_t bytes) {
     Block& block = store_.take();
     block.ptr = ptr;
     block.bytes = bytes;
     block.before = block.after = nullptr;
     block.region = &region;
     block.state = Block::State::live;
-    block.stamp(now_ns());
     return block;
 }
 
 void BlockHeap::give(Block& block, Dependencies dependencies) noexcept {
     block.state = Block::State::pending;
-    block.stamp(now_ns());
+    block.stamp(ticks_now());
     block.dependencies = std::move(dependencies);
     pending_.push_back(block);
     ++free_blocks_;
@@ -40,7 +48,7 @@ void BlockHeap::give(Block& block, Dependencies dependencies) noexcept {
 /// For a block in no list.
 Taken BlockHeap::hand_out(Block& block) {
     block.state = Block::State::live;
-    block.stamp(now_ns());
+    block.stamp(ticks_now());
     --free_blocks_;
     free_bytes_ -= block.bytes;
     Taken taken{&block, std::move(block.dependencies), Origin::own};
@@ -71,7 +79,7 @@ Taken BlockHeap::carve(Block& block, std::byte* from, std::size_t bytes) {
     // What is left keeps the block's place in the order of the frees.
     const AgeList::iterator place = unlist(block);
     const auto insert_after = [&](Block& at, std::byte* ptr, std::size_t piece_bytes) -> Block& {
-        Block& piece = make(*at.region, ptr, piece_bytes);
+        Block& piece = make_piece(*at.region, ptr, piece_bytes);
         piece.before = &at;
         piece.after = at.after;
         if (piece.after != nullptr) piece.after->before = &piece;

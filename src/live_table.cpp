@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "cuda_zstd/host/live_table.hpp"
 
+#include "spin_lock.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -47,7 +49,7 @@ std::uint64_t hash_of(const void* ptr) noexcept {
 struct alignas(64) Part {
     /// Read by everybody, written by few.
     std::atomic<Slots*> slots{nullptr};
-    alignas(64) mutable std::mutex mutex;
+    alignas(64) mutable SpinLock mutex;
     std::size_t entries = 0;
     /// All that there ever were: a reader may still be in one that has been replaced. Each is half of the next.
     std::vector<std::unique_ptr<Slots>> tables;

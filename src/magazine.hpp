@@ -73,6 +73,17 @@ public:
         return true;
     }
     std::size_t bytes() const noexcept { return bytes_; }
+    /// Whether a block of this size may come back before long: a slot, a size that has a place, or one that was seen
+    /// lately; or nobody else wants the place. Else it is from now on one that was seen.
+    bool expects(const BlockRecord& record) noexcept {
+        if (bin_of(record) != nullptr) return true;
+        for (const Bin& bin : blocks_)
+            if (bin.count == 0) return true;
+        const std::size_t bytes = record.usable_bytes();
+        // The middle bits of a product depend on all lower ones.
+        std::size_t& seen = seen_[(bytes / granule_bytes * 0x9E3779B97F4A7C15u) >> 40 & (most_seen - 1)];
+        return std::exchange(seen, bytes) == bytes;
+    }
     /// Takes out what is in a record's way: the older half of its size, or the size that was filled longest ago.
     Chain make_room(const BlockRecord& record) noexcept;
     Chain take_all() noexcept;
@@ -112,9 +123,12 @@ private:
             if (sizes_[i] == record.usable_bytes()) return &blocks_[i];
         return nullptr;
     }
+    static constexpr std::size_t most_seen = 32;
     std::array<Bin, most_classes> slots_;
     std::array<std::size_t, most_sizes> sizes_{};
     std::array<Bin, most_sizes> blocks_;
+    /// Sizes of blocks that found no place, by a hash.
+    std::array<std::size_t, most_seen> seen_{};
     std::size_t bytes_ = 0;
     unsigned next_size_ = 0;
 };

@@ -5,6 +5,7 @@
 #include "cuda_zstd/host/error.hpp"
 #include "pool_state.hpp"
 
+#include <array>
 #include <utility>
 
 namespace cuda_zstd {
@@ -72,17 +73,23 @@ TicketRef MemoryPoolManager::State::late_ticket(std::uint64_t stream_id, std::si
 
 /// From a magazine to the pools. What is left of the chain after an exception is still the caller's.
 void MemoryPoolManager::State::give_all(Chain& chain, const TicketRef& ticket) {
+    std::array<GivenSlot, 64> slots;
+    std::size_t count = 0;
     while (chain.head != nullptr) {
         Record& record = chain.pop();
         std::byte* ptr = record.ptr();
         Slab* slab = record.slab();
         Block* block = record.block();
         live_.retire(record, record.stream_id);
-        if (slab != nullptr)
-            small_.give(ptr, *slab, Dependencies(ticket));
-        else
+        if (slab == nullptr) {
             pool_of(*block).give(*block, Dependencies(ticket));
+            continue;
+        }
+        slots[count++] = {ptr, slab};
+        if (count < slots.size() && chain.head != nullptr) continue;
+        small_.give({slots.data(), std::exchange(count, 0)}, ticket);
     }
+    if (count != 0) small_.give({slots.data(), count}, ticket);
 }
 
 void MemoryPoolManager::State::give_late(ThreadCache& from, ThreadCache::Leaving leaving) {

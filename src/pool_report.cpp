@@ -83,12 +83,12 @@ std::vector<PoolBlock> MemoryPoolManager::State::snapshot() const {
                           is_free ? now.ns() : begin_.ns_at(record.ticks, now)});
     });
     const auto add_free = [&](const Block& block) {
-        blocks.push_back({block.ptr, block.bytes, true, block.timestamp});
+        blocks.push_back({block.ptr, block.bytes, true, begin_.ns_at(block.timestamp, now)});
     };
     large_.for_each_free(add_free);
     medium_.for_each_free(add_free);
-    small_.for_each_free([&](std::byte* ptr, std::size_t bytes, std::uint64_t timestamp) {
-        blocks.push_back({ptr, bytes, true, timestamp});
+    small_.for_each_free([&](std::byte* ptr, std::size_t bytes, std::uint64_t ticks) {
+        blocks.push_back({ptr, bytes, true, begin_.ns_at(ticks, now)});
     });
     std::sort(blocks.begin(), blocks.end(), [](const PoolBlock& a, const PoolBlock& b) { return a.ptr < b.ptr; });
     return blocks;

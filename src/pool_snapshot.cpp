@@ -100,10 +100,12 @@ void MemoryPoolManager::State::write_snapshot(std::FILE* to) const {
     };
     for (const Record* record : cached)
         add_free(record->ptr(), record->usable_bytes(), record->kind(), now.ns());
-    large_.for_each_free([&](const Block& b) { add_free(b.ptr, b.bytes, PoolKind::large, b.timestamp); });
-    medium_.for_each_free([&](const Block& b) { add_free(b.ptr, b.bytes, PoolKind::medium, b.timestamp); });
-    small_.for_each_free([&](const std::byte* ptr, std::size_t bytes, std::uint64_t timestamp) {
-        add_free(ptr, bytes, PoolKind::small, timestamp);
+    large_.for_each_free(
+        [&](const Block& b) { add_free(b.ptr, b.bytes, PoolKind::large, begin_.ns_at(b.timestamp, now)); });
+    medium_.for_each_free(
+        [&](const Block& b) { add_free(b.ptr, b.bytes, PoolKind::medium, begin_.ns_at(b.timestamp, now)); });
+    small_.for_each_free([&](const std::byte* ptr, std::size_t bytes, std::uint64_t ticks) {
+        add_free(ptr, bytes, PoolKind::small, begin_.ns_at(ticks, now));
     });
     out.raw("],\n\"sites\":{");
     comma = "\n";

@@ -124,8 +124,9 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(st
         piece = take(bytes, alignment, stream, kind, Effort::cached);
         if (piece) return piece;
     }
-    // What medium frees have left to the next miss may be all that is missing.
-    if (medium_.give_back_surplus()) {
+    // What frees have left to the next miss may be all that is missing.
+    const bool small_gave = small_.give_back_surplus();
+    if (medium_.give_back_surplus() || small_gave) {
         piece = take(bytes, alignment, stream, kind, Effort::cached);
         if (piece) return piece;
     }
@@ -211,7 +212,9 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
     record->ticks = ticks_now();
     record->number_and_marks =
         (is_slot ? Record::is_slot_mark | std::uint64_t{SmallPool::class_of(piece.bytes)} << Record::class_shift : 0) |
-        (piece.dependencies.sole_stream() == stream.id ? Record::returning_mark : 0);
+        // A registered stream's blocks can be asked for while a thread has them at hand.
+        (stream.life == StreamLife::registered || piece.dependencies.sole_stream() == stream.id ? Record::returning_mark
+                                                                                                : 0);
     record->since_allocation = std::move(piece.dependencies);
     if (kind == PoolKind::device) device_pools_.fetch_add(1, relaxed);
     const OwnersStay stay(counting.lock());
@@ -227,23 +230,29 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
 
 void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Record::State what) {
     ThreadCache* cache = caches_.mine();
-    if (cache != nullptr && what == Record::State::live)
-        if (Record* record = live_.find(ptr)) {
+    Record* record = nullptr;
+    if (cache != nullptr && what == Record::State::live) {
+        record = live_.find(ptr);
+        if (record != nullptr) {
             const OwnersStay stay(cache->lock());
             if (cache->deallocate(*record, ptr, stream.id)) return;
         }
-    if (deallocate_to_pools(ptr, stream, what, cache)) return;
+    }
+    if (deallocate_to_pools(ptr, record, stream, what, cache)) return;
     if (what == Record::State::live && device_arenas.free_block(ptr, stream.handle)) return;
     const Alone alone(*this);
     throw usage_error("cannot free: " + live_.explain(ptr));
 }
 
-bool MemoryPoolManager::State::deallocate_to_pools(void* ptr, const StreamRef& stream, Record::State what,
-                                                   ThreadCache* cache) {
+/// `record` is where the block was a moment ago, or null.
+bool MemoryPoolManager::State::deallocate_to_pools(void* ptr, Record* record, const StreamRef& stream,
+                                                   Record::State what, ThreadCache* cache) {
     require_own_process();
     const Turnstile::Passage passage(turnstile_);
-    Record* record = live_.find(ptr);
-    if (record == nullptr || !record->claim(ptr, what)) return false;
+    if (record == nullptr || !record->claim(ptr, what)) {
+        record = live_.find(ptr);
+        if (record == nullptr || !record->claim(ptr, what)) return false;
+    }
     try {
         if (cache == nullptr || !keep(*record, stream, *cache))
             give(*record, stream, cache != nullptr ? *cache : caches_.nobodys());

@@ -43,7 +43,7 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
 #ifndef NDEBUG
         verify(stream, call);
 #endif
-        return {stream.handle(), stream.id()};
+        return {stream.handle(), stream.id(), detail::StreamLife::registered};
     }
 
     /// Throws `usage_error`, `cuda_error`.
@@ -104,7 +104,7 @@ private:
     // The way to the pools, behind the turnstile.
     Granted allocate_from_pools(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream,
                                 PoolKind kind, detail::ThreadCache& counting);
-    bool deallocate_to_pools(void* ptr, const detail::StreamRef& stream, Record::State what,
+    bool deallocate_to_pools(void* ptr, Record* record, const detail::StreamRef& stream, Record::State what,
                              detail::ThreadCache* cache);
     Piece take(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind,
                detail::Effort effort);

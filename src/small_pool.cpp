@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "cuda_zstd/host/small_pool.hpp"
 
+#include "ticks.hpp"
+
 #include <algorithm>
 #include <bit>
 #include <utility>
@@ -135,40 +137,60 @@ bool SmallPool::add_slab(SizeClass& size_class, const StreamRef& stream, Effort 
     return true;
 }
 
-void SmallPool::give(std::byte* ptr, Slab& slab, const Dependencies& dependencies) {
-    SizeClass& size_class = *slab.size_class;
-    const std::lock_guard lock(size_class.mutex);
-    if (dependencies.empty()) {
-        size_class.settled.push_back({ptr, &slab, nullptr, now_ns()});
-    } else {
-        const TicketRef& ticket = dependencies.front();
-        size_class.by_stream[ticket->stream_id].push_back({ptr, &slab, ticket, now_ns()});
+bool SmallPool::has_surplus(const SizeClass& size_class) noexcept {
+    return size_class.empty_slabs > 2 * kept_slabs + size_class.slabs.size() / 2;
+}
+
+void SmallPool::give(std::span<const GivenSlot> slots, const TicketRef& ticket) {
+    const std::uint64_t ticks = ticks_now();
+    for (std::size_t next = 0; next != slots.size();) {
+        SizeClass& size_class = *slots[next].slab->size_class;
+        const std::lock_guard lock(size_class.mutex);
+        const auto add_all = [&](auto& list) {
+            for (; next != slots.size() && slots[next].slab->size_class == &size_class; ++next) {
+                Slab& slab = *slots[next].slab;
+                list.push_back({slots[next].ptr, &slab, ticket, ticks});
+                if (++slab.free_slots == slab.slots) ++size_class.empty_slabs;
+            }
+        };
+        if (ticket == nullptr)
+            add_all(size_class.settled);
+        else
+            add_all(size_class.by_stream[ticket->stream_id]);
+        if (has_surplus(size_class)) surplus_.store(true, std::memory_order_relaxed);
     }
-    if (++slab.free_slots != slab.slots) return;
-    ++size_class.empty_slabs;
-    // Returned in bulk, so that looking through the lists is paid by many frees.
-    if (size_class.empty_slabs > 2 * kept_slabs + size_class.slabs.size() / 2) release_empty(size_class, kept_slabs);
+}
+
+bool SmallPool::give_back_surplus() {
+    if (!surplus_.load(std::memory_order_relaxed) || !surplus_.exchange(false, std::memory_order_relaxed)) return false;
+    for (Shard& shard : shards_)
+        for (const auto& size_class : shard) {
+            const std::lock_guard lock(size_class->mutex);
+            if (has_surplus(*size_class)) release_empty(*size_class, kept_slabs);
+        }
+    return true;
 }
 
 void SmallPool::release_empty(SizeClass& size_class, std::size_t keep) {
-    std::unordered_map<Slab*, Dependencies> leaving;
+    std::vector<Slab*> leaving;
     for (const auto& [slab, owned] : size_class.slabs) {
         if (size_class.empty_slabs - leaving.size() <= keep) break;
-        if (slab->free_slots == slab->slots) leaving.try_emplace(slab);
+        if (slab->free_slots == slab->slots) leaving.push_back(slab);
     }
     if (leaving.empty()) return;
+    for (Slab* slab : leaving)
+        slab->leaves = true;
     const auto leaves = [&](const FreeSlot& slot) {
-        const auto found = leaving.find(slot.slab);
-        if (found == leaving.end()) return false;
-        if (slot.ticket != nullptr) found->second.add(slot.ticket);
+        if (!slot.slab->leaves) return false;
+        if (slot.ticket != nullptr) slot.slab->leaving_behind.add(slot.ticket);
         return true;
     };
     std::erase_if(size_class.settled, leaves);
     for (auto& [id, slots] : size_class.by_stream)
         std::erase_if(slots, leaves);
-    for (auto& [slab, dependencies] : leaving) {
+    for (Slab* slab : leaving) {
         Block& memory = *slab->memory;
-        pool_of(memory).give(memory, std::move(dependencies));
+        pool_of(memory).give(memory, std::move(slab->leaving_behind));
         size_class.slabs.erase(slab);
         --size_class.empty_slabs;
     }
@@ -214,10 +236,10 @@ void SmallPool::for_each_free(const std::function<void(std::byte*, std::size_t, 
         for (const auto& size_class : shard) {
             const std::lock_guard lock(size_class->mutex);
             for (const FreeSlot& slot : size_class->settled)
-                visit(slot.ptr, size_class->slot_bytes, slot.timestamp);
+                visit(slot.ptr, size_class->slot_bytes, slot.ticks);
             for (const auto& [id, slots] : size_class->by_stream)
                 for (const FreeSlot& slot : slots)
-                    visit(slot.ptr, size_class->slot_bytes, slot.timestamp);
+                    visit(slot.ptr, size_class->slot_bytes, slot.ticks);
         }
 }
 

@@ -22,6 +22,8 @@ constexpr unsigned frees_for_a_place = 32;
 constexpr std::size_t idle_entries = 256;
 /// Frees that are recorded at once after another stream had to wait for open tickets.
 constexpr unsigned eager_frees = 1024;
+/// First frees by which a stream shows that it goes on freeing: from then on they wait for each other.
+constexpr unsigned first_frees_at_once = 16;
 /// Of a ticket that is not recorded: no other begins after it has ended.
 constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
 
@@ -83,7 +85,7 @@ TicketRef StreamOrder::record(const StreamRef& stream) {
         // Its other references keep the ticket, so this releases nothing.
         if (found->second.open != nullptr) (void)closed(found->second);
         if (found->second.eager_frees != 0) --found->second.eager_frees;
-        if (found->second.eager_frees == 0 && found->second.refused == 0) own.deferring.erase(found);
+        if (found->second.is_idle()) own.deferring.erase(found);
     }
     return ticket;
 }
@@ -111,31 +113,40 @@ TicketRef StreamOrder::closed(Deferring& deferring) noexcept {
     return std::move(deferring.open);
 }
 
-TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes) {
+TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes, Since since) {
     for (unsigned tries = 0; tries < 2; ++tries) {
         Shelf& own = shelf(stream.id);
         TicketRef ticket;
         std::unique_lock lock(own.mutex);
         Deferring& deferring = own.deferring[stream.id];
         if (deferring.eager_frees != 0) break;
+        if (since == Since::first && deferring.first_frees < first_frees_at_once) {
+            ++deferring.first_frees;
+            forget_idle(own, stream.id);
+            break;
+        }
         if (deferring.open != nullptr || open_tickets_.load(relaxed) < most_open_tickets) {
             ticket = open(own, deferring, stream.id, bytes);
             if (++deferring.frees < deferred_frees && deferring.bytes < deferred_bytes / open_tickets_.load(relaxed) &&
-                !ticket->wanted.load(relaxed))
+                ticket != nullptr && !ticket->wanted.load(relaxed))
                 return ticket;
             break;
         }
-        // Those of streams that came and went go when there are many.
-        if (own.deferring.size() > idle_entries)
-            std::erase_if(own.deferring, [&](const auto& entry) {
-                return entry.first != stream.id && entry.second.open == nullptr && entry.second.eager_frees == 0;
-            });
+        forget_idle(own, stream.id);
         if (++deferring.refused < frees_for_a_place) break;
         deferring.refused = 1;
         lock.unlock();
         abandon_half();
     }
     return record(stream);
+}
+
+/// Entries of streams that came and went, when there are many. With the shelf's mutex held.
+void StreamOrder::forget_idle(Shelf& own, std::uint64_t but_stream_id) noexcept {
+    if (own.deferring.size() <= idle_entries) return;
+    std::erase_if(own.deferring, [&](const auto& entry) {
+        return entry.first != but_stream_id && entry.second.open == nullptr && entry.second.eager_frees == 0;
+    });
 }
 
 TicketRef StreamOrder::leave_open(std::uint64_t stream_id, std::size_t bytes) {
@@ -179,8 +190,7 @@ void StreamOrder::abandon_half() {
                 abandoned_bytes_ += deferring.bytes;
                 open_bytes_.fetch_add(deferring.bytes, relaxed);
             }
-            const bool idle = deferring.open == nullptr && deferring.eager_frees == 0 && deferring.refused == 0;
-            entry = idle ? shelf.deferring.erase(entry) : std::next(entry);
+            entry = deferring.is_idle() ? shelf.deferring.erase(entry) : std::next(entry);
         }
     }
 }
@@ -220,7 +230,7 @@ void StreamOrder::stop_deferring(std::uint64_t stream_id) {
 Dependencies StreamOrder::freed_on(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                                    Dependencies since_allocation) {
     if (stream.id == allocation_stream_id)
-        return Dependencies(since_allocation.sole_stream() == stream.id ? defer(stream, bytes) : record(stream));
+        return Dependencies(defer(stream, bytes, since_of(stream, since_allocation)));
     if (settle(since_allocation)) return Dependencies(record(stream));
     since_allocation.add(record(stream));
     return since_allocation;
@@ -228,8 +238,7 @@ Dependencies StreamOrder::freed_on(const StreamRef& stream, std::size_t bytes, s
 
 TicketRef StreamOrder::freed_on_as_one(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                                        Dependencies since_allocation) {
-    if (stream.id == allocation_stream_id)
-        return since_allocation.sole_stream() == stream.id ? defer(stream, bytes) : record(stream);
+    if (stream.id == allocation_stream_id) return defer(stream, bytes, since_of(stream, since_allocation));
     if (!settle(since_allocation)) wait_on_device(stream, since_allocation);
     return record(stream);
 }

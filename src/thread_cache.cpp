@@ -36,6 +36,8 @@ Magazine* ThreadCache::assign(std::uint64_t stream_id) {
 ThreadCache::Room ThreadCache::make_room(const BlockRecord& record, std::uint64_t stream_id, Leaving& leaving) {
     Magazine* magazine = find(stream_id);
     if (magazine == nullptr) magazine = assign(stream_id);
+    // Sizes that come once would push out those that come again.
+    if (magazine != nullptr && !magazine->expects(record)) return Room::refused;
     const bool fits = cached_bytes() + record.usable_bytes() <= shared_.most_bytes;
     if (magazine == nullptr || !fits) {
         // Its own blocks may always leave; of the others' magazines the one that was used longest ago.

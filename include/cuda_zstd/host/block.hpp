@@ -68,12 +68,12 @@ struct alignas(64) Block {
     boost::intrusive::list_member_hook<> age_hook;
     Dependencies dependencies;
     Region* region = nullptr;
-    /// Of the last change of state, in nanoseconds: 62 bits are 146 years.
+    /// Of the last change of state, in ticks of the processor's clock: 62 bits are 40 years and more.
     std::uint64_t timestamp : 62 = 0;
     State state : 2 = State::live;
 
     std::byte* end() const noexcept { return ptr + bytes; }
-    void stamp(std::uint64_t ns) noexcept { timestamp = ns & ~std::uint64_t{0} >> 2; }
+    void stamp(std::uint64_t ticks) noexcept { timestamp = ticks & ~std::uint64_t{0} >> 2; }
 };
 static_assert(sizeof(Block) <= 128, "the metadata of a block is bounded");
 

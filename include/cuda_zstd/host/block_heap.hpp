@@ -97,6 +97,7 @@ private:
     /// Which neighbours a block takes in: those of its own home, of that and the settled ones, or every free one.
     enum class Reach : std::uint8_t { own_home, settled_too, all };
 
+    Block& make_piece(Region& region, std::byte* ptr, std::size_t bytes);
     Home& home_of(const Dependencies& dependencies);
     const Home* home_if_made(const Dependencies& dependencies) const noexcept;
     Home* own_home(std::uint64_t stream_id) const noexcept;

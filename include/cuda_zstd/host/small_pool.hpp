@@ -9,6 +9,7 @@
 #include "cuda_zstd/host/block_pool.hpp"
 
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -29,13 +31,24 @@ struct Slab {
     Block* memory = nullptr;
     std::uint32_t slots = 0;
     std::uint32_t free_slots = 0;
+    /// While empty slabs are given back: this is one of them.
+    bool leaves = false;
+    /// What its slots still wait for, then.
+    Dependencies leaving_behind;
+};
+
+/// A slot on its way back.
+struct GivenSlot {
+    std::byte* ptr = nullptr;
+    Slab* slab = nullptr;
 };
 
 struct FreeSlot {
     std::byte* ptr = nullptr;
     Slab* slab = nullptr;
     TicketRef ticket;
-    std::uint64_t timestamp = 0;
+    /// Of the free; ticks.hpp.
+    std::uint64_t ticks = 0;
 };
 
 /// A slot that is taken; `slab` is null when there is none.
@@ -73,7 +86,15 @@ public:
 
     TakenSlot take(std::size_t bytes, const StreamRef& stream, Effort effort);
     /// Frees a slot behind its dependencies, at most one ticket.
-    void give(std::byte* ptr, Slab& slab, const Dependencies& dependencies);
+    void give(std::byte* ptr, Slab& slab, const Dependencies& dependencies) {
+        const GivenSlot slot{ptr, &slab};
+        give({&slot, 1}, dependencies.empty() ? nullptr : dependencies.front());
+    }
+    /// Frees slots behind one ticket, or none. One lock for those in a row that are of one class and shard. O(1) each:
+    /// slabs that become empty are left to give_back_surplus().
+    void give(std::span<const GivenSlot> slots, const TicketRef& ticket);
+    /// Returns most empty slabs to the parent where there are many; whether there were. For who misses.
+    bool give_back_surplus();
     /// Returns every slab without live slots to the parent.
     void flush();
     /// Waits for what is pending now, on the host, with no lock held.
@@ -82,8 +103,7 @@ public:
     void clear();
 
     FreeFigures figures() const;
-    void
-    for_each_free(const std::function<void(std::byte* ptr, std::size_t bytes, std::uint64_t timestamp)>& visit) const;
+    void for_each_free(const std::function<void(std::byte* ptr, std::size_t bytes, std::uint64_t ticks)>& visit) const;
     std::string check() const;
 
 private:
@@ -92,12 +112,14 @@ private:
 
     TakenSlot take_from(SizeClass& size_class, const StreamRef& stream, Effort effort);
     bool settle(SizeClass& size_class);
+    static bool has_surplus(const SizeClass& size_class) noexcept;
     bool add_slab(SizeClass& size_class, const StreamRef& stream, Effort effort);
     void release_empty(SizeClass& size_class, std::size_t keep);
 
     StreamOrder& order_;
     BlockPool& parent_;
     std::array<Shard, shard_count> shards_;
+    std::atomic<bool> surplus_{false};
 };
 
 } // namespace cuda_zstd::detail

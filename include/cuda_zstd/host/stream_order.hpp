@@ -27,10 +27,14 @@ namespace cuda_zstd::detail {
 
 class StreamOrder;
 
+/// Whether the pool may use a stream outside of a call that names it.
+enum class StreamLife : std::uint8_t { unknown, registered };
+
 /// A stream as the pool sees it.
 struct StreamRef {
     cudaStream_t handle = nullptr;
     std::uint64_t id = 0;
+    StreamLife life = StreamLife::unknown;
 };
 
 /// A point of one stream, shared by the blocks that were freed there before it.
@@ -125,7 +129,7 @@ public:
     /// till then it is out of other streams' reach, so at most 64 streams defer at once, and n of them record by the
     /// 64/n-th MiB. A stream that keeps on freeing when there are 64 takes the place of the half that did so longest
     /// ago, which may be gone: their tickets stay open, and open_bytes() tells when to close them.
-    TicketRef defer(const StreamRef& stream, std::size_t bytes);
+    TicketRef defer(const StreamRef& stream, std::size_t bytes) { return defer(stream, bytes, Since::returning); }
     /// The stream's open ticket, for frees of the past: for who may not touch the stream, which may be gone by now. No
     /// driver call. The ticket is recorded by the stream's next free that is, or completed by close_all().
     TicketRef leave_open(std::uint64_t stream_id, std::size_t bytes);
@@ -133,7 +137,8 @@ public:
     void record_open(const StreamRef& stream);
     /// What a block of `bytes` waits for that is freed on `stream` now. The stream's own ticket covers what the block
     /// waited for when it was allocated only where it was allocated on this stream; `since_allocation` is what must be
-    /// kept if not. The ticket is deferred for a block that the stream has got from itself before.
+    /// kept if not. The ticket is deferred for a block that the stream has got from itself before, and for any block
+    /// once the stream has recorded 16 frees: one event for 32 of them.
     Dependencies freed_on(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                           Dependencies since_allocation);
     /// The same as one ticket: the stream is made to wait for what must be kept.
@@ -160,6 +165,9 @@ public:
     std::size_t events() const noexcept { return events_.load(std::memory_order_relaxed); }
 
 private:
+    /// How a block came to the stream that frees it.
+    enum class Since : std::uint8_t { returning, first };
+    TicketRef defer(const StreamRef& stream, std::size_t bytes, Since since);
     friend void intrusive_ptr_release(Ticket* ticket) noexcept;
     /// What is known of a stream that defers, or may not.
     struct Deferring {
@@ -167,11 +175,19 @@ private:
         unsigned frees = 0;
         std::size_t bytes = 0;
         unsigned eager_frees = 0;
+        /// First frees that were recorded at once.
+        unsigned first_frees = 0;
         /// Frees that were recorded since 64 others defer.
         unsigned refused = 0;
         /// Of the last free, for who must go.
         std::uint64_t last_use = 0;
+        bool is_idle() const noexcept {
+            return open == nullptr && eager_frees == 0 && refused == 0 && first_frees == 0;
+        }
     };
+    static Since since_of(const StreamRef& stream, const Dependencies& since_allocation) noexcept {
+        return since_allocation.sole_stream() == stream.id ? Since::returning : Since::first;
+    }
     struct alignas(64) Shelf {
         std::mutex mutex;
         std::vector<Ticket*> spare;
@@ -184,6 +200,7 @@ private:
     TicketRef open(Shelf& own, Deferring& deferring, std::uint64_t stream_id, std::size_t bytes);
     TicketRef closed(Deferring& deferring) noexcept;
     void abandon_half();
+    static void forget_idle(Shelf& own, std::uint64_t but_stream_id) noexcept;
     void recycle(Ticket* ticket) noexcept;
 
     Backend& backend_;
