@@ -38,7 +38,7 @@ struct Case {
     bool usual = false;
     /// Whether its set-up makes 100,000 blocks and more: too many for a subject that asks the driver for each.
     Scale scale = Scale::usual;
-    /// For subjects whose name begins so; empty: all.
+    /// For subjects whose name begins so; empty: all but the machine, which is none.
     std::string only_for;
     std::function<std::vector<Figure>(const Bench&)> run;
 };

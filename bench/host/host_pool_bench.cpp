@@ -240,8 +240,9 @@ int main(int argc, char** argv) {
             std::vector<std::string> left;
             for (const Case& each : all) {
                 const bool asked = std::find(cases.begin(), cases.end(), each.name) != cases.end();
-                if (subject.starts_with(each.only_for) &&
-                    (asked || (cases.empty() && (survey || is_usual(each, subject)))))
+                const bool fits =
+                    subject.starts_with(each.only_for) && (subject != "machine" || !each.only_for.empty());
+                if (fits && (asked || (cases.empty() && (survey || is_usual(each, subject)))))
                     left.push_back(each.name);
             }
             while (!left.empty()) {

@@ -218,8 +218,8 @@ private:
 } // namespace
 
 std::vector<std::string> subject_names() {
-    return {"ours",      "ours-raw",  "ours-first", "ours-segregated", "async", "cub", "rmm-pool",
-            "rmm-arena", "rmm-async", "cuda",       "malloc"};
+    return {"machine",  "ours",      "ours-raw",  "ours-first", "ours-segregated", "async", "cub",
+            "rmm-pool", "rmm-arena", "rmm-async", "cuda",       "malloc"};
 }
 
 std::unique_ptr<Subject> make_subject(const std::string& name, Backend& backend, const Setting& setting,
