@@ -156,8 +156,8 @@ __device__ void order_by_warp(cuda_env& env, const Order32& order, Order32::Segm
     __syncwarp(); // all of the move comes before its end
     if (lane != 0) return;
     order.end(env);
+    if (has_empty_below) retired += order.retire_all(env);
     if (retired != 0) env.fetch_add(state.retired_slabs, retired, Order::relaxed);
-    if (has_empty_below) order.retire_all(env);
 }
 
 /// A warp a list, as long as there are lists and the budget lasts.

@@ -121,13 +121,14 @@ public:
         return false;
     }
 
-    /// For a list longer than a segment: retires the empty slabs of all of it. By one. The notice makes the next who
-    /// needs an empty slab look here, since one may have become empty while all were off the list.
-    CUDA_ZSTD_HD void retire_all(Env& env) const {
+    /// For a list longer than a segment: retires the empty slabs of all of it; how many. By one. The notice makes the
+    /// next who needs an empty slab look here, since one may have become empty while all were off the list.
+    CUDA_ZSTD_HD unsigned retire_all(Env& env) const {
         supply_.stations.begin_move(env);
-        supply_.drain_list(env, list());
+        const unsigned retired = supply_.drain_list(env, list());
         env.fetch_add(*supply_.became_empty, 1u, Order::release);
         supply_.stations.end_move(env);
+        return retired;
     }
 
     /// Retires what is empty in the station's cursor; how many. By one.
@@ -178,7 +179,7 @@ std::uint32_t order_list(Env& env, const ListOrder<Env>& order, typename ListOrd
     for (std::uint32_t index = 0; index < left; ++index)
         order.publish(env, segment, index);
     order.end(env);
-    if (has_empty_below) order.retire_all(env);
+    if (has_empty_below) retired += order.retire_all(env);
     return segment.count;
 }
 

@@ -111,14 +111,17 @@ struct SlabReclaim : SlabShelf<Env> {
     }
 
     /// Takes all slabs of a list off, retires the empty ones, and puts the others back together; as a part of a
-    /// reclaim: one that becomes empty while it is held here leaves a notice that this reclaim has not counted.
-    CUDA_ZSTD_HD void drain_list(Env& env, const SlabList<Env>& slab_list) const {
+    /// reclaim: one that becomes empty while it is held here leaves a notice that this reclaim has not counted. Returns
+    /// how many.
+    CUDA_ZSTD_HD unsigned drain_list(Env& env, const SlabList<Env>& slab_list) const {
+        unsigned retired = 0;
         std::uint32_t first = no_slab;
         std::uint32_t last = first;
         for (std::uint32_t slab = slab_list.pop_all(env); slab != no_slab;) {
             const std::uint32_t below = env.load(this->next[slab], Order::relaxed);
             if (word(env, slab).all_free()) {
                 settle(env, slab);
+                ++retired;
             } else {
                 env.store(this->next[slab], first == no_slab ? 0u : first + 1u, Order::relaxed);
                 if (last == no_slab) last = slab;
@@ -127,6 +130,7 @@ struct SlabReclaim : SlabShelf<Env> {
             slab = below == 0 ? no_slab : below - 1u;
         }
         if (first != no_slab) slab_list.push_chain(env, first, last);
+        return retired;
     }
 };
 
