@@ -110,22 +110,27 @@ struct SlabReclaim : SlabShelf<Env> {
         return drops_current + drops_next;
     }
 
-    /// Takes all slabs of a list off, retires the empty ones, and puts the others back together; as a part of a
+    /// Takes all slabs of a list off, retires the empty ones, and puts the others back in their order; as a part of a
     /// reclaim: one that becomes empty while it is held here leaves a notice that this reclaim has not counted. Returns
     /// how many.
     CUDA_ZSTD_HD unsigned drain_list(Env& env, const SlabList<Env>& slab_list) const {
         unsigned retired = 0;
         std::uint32_t first = no_slab;
         std::uint32_t last = first;
+        bool has_gap = false; // between `last` and the slab
         for (std::uint32_t slab = slab_list.pop_all(env); slab != no_slab;) {
             const std::uint32_t below = env.load(this->next[slab], Order::relaxed);
             if (word(env, slab).all_free()) {
                 settle(env, slab);
                 ++retired;
+                has_gap = true;
             } else {
-                env.store(this->next[slab], first == no_slab ? 0u : first + 1u, Order::relaxed);
-                if (last == no_slab) last = slab;
-                first = slab;
+                if (last == no_slab)
+                    first = slab;
+                else if (has_gap)
+                    env.store(this->next[last], slab + 1u, Order::relaxed);
+                has_gap = false;
+                last = slab;
             }
             slab = below == 0 ? no_slab : below - 1u;
         }
