@@ -16,6 +16,7 @@
 #include "cuda_zstd/device/pool_ref.hpp"
 #include "cuda_zstd/device/pool_vector_ref.hpp"
 #include "cuda_zstd/device/scratch_frame.hpp"
+#include "cuda_zstd/device/traced_heap.hpp"
 #include "cuda_zstd/env/cuda_env.cuh"
 
 #include <cooperative_groups.h>
@@ -36,11 +37,12 @@ concept CooperativeGroup = WarpGroup<Group> || std::is_same_v<Group, cooperative
 
 /// BasicPoolRef for CUDA kernels, without the environment in each call. Its members' units, costs, ordering and
 /// progress are documented there, those for a thread block in block_allocate.hpp.
-class DevicePoolRef {
+template <class PoolsHeap>
+class DevicePoolRefOver {
 public:
-    DevicePoolRef() = default;
+    DevicePoolRefOver() = default;
     /// From `device_pool.ref<cuda_env>()`, which converts.
-    CUDA_ZSTD_HD DevicePoolRef(const BasicPoolRef<cuda_env>& ref) : ref_(ref) {}
+    CUDA_ZSTD_HD DevicePoolRefOver(const BasicPoolRef<cuda_env, PoolsHeap>& ref) : ref_(ref) {}
 
     CUDA_ZSTD_INLINE void* allocate(std::size_t bytes) const {
         cuda_env env;
@@ -152,7 +154,7 @@ public:
     }
 #endif
 
-    CUDA_ZSTD_INLINE const BasicPoolRef<cuda_env>& basic() const { return ref_; }
+    CUDA_ZSTD_INLINE const BasicPoolRef<cuda_env, PoolsHeap>& basic() const { return ref_; }
 
 private:
 #if defined(__CUDACC__)
@@ -168,8 +170,13 @@ private:
         return lanes;
     }
 #endif
-    BasicPoolRef<cuda_env> ref_;
+    BasicPoolRef<cuda_env, PoolsHeap> ref_;
 };
+
+/// The handle of a device pool in a kernel's parameters.
+using DevicePoolRef = DevicePoolRefOver<PoolHeap<cuda_env>>;
+/// The same, with an event of each call: made by `DevicePoolEvents::ref<cuda_env>(pool, kernel)`, which converts.
+using TracedDevicePoolRef = DevicePoolRefOver<TracedHeap<cuda_env>>;
 
 /// A thread block's scratch frame in a kernel: `__shared__ BlockScratch::Storage storage;`, and in every thread
 /// `cuda_block block; BlockScratch frame(block, pool.basic(), storage, bytes);`.

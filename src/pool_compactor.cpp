@@ -3,10 +3,25 @@
 
 #include "cuda_zstd/host/error.hpp"
 
+#include <atomic>
 #include <memory>
+#include <string>
 #include <thread>
 
 namespace cuda_zstd::detail {
+namespace {
+
+std::string next_name() {
+    static std::atomic<unsigned> made{0};
+    return "cuda_zstd device pool " + std::to_string(made.fetch_add(1, std::memory_order_relaxed));
+}
+
+/// What is neither in use nor free pages is in slabs: free slots, and what a slab cannot be cut into.
+TraceFigures figures_of(const HeapReport& report) {
+    return {report.live_bytes, report.heap_bytes, report.free_page_bytes, report.largest_free_bytes};
+}
+
+} // namespace
 
 std::size_t PoolCompactor::work_bytes(Backend& backend, const HeapLayout& layout) {
     return compaction_work(backend, layout).bytes();
@@ -14,7 +29,7 @@ std::size_t PoolCompactor::work_bytes(Backend& backend, const HeapLayout& layout
 
 PoolCompactor::PoolCompactor(Backend& backend, const HeapArena& heap, std::size_t chunk_bytes, void* work,
                              cudaStream_t stream)
-    : backend_(backend), chunk_bytes_(chunk_bytes) {
+    : backend_(backend), chunk_bytes_(chunk_bytes), counters_(next_name()) {
     task_.heap = heap;
     task_.work = compaction_work(backend, heap.layout);
     task_.work.base = static_cast<char*>(work);
@@ -68,7 +83,10 @@ void PoolCompactor::launch(cudaStream_t stream, const Compaction* how) {
         launch_compaction(backend_, stream, task_, *how);
     else
         launch_survey(backend_, stream, task_);
-    if (!is_captured) backend_.record(launched_, stream);
+    if (is_captured) return;
+    // Where a tool takes the counters they get their values when the report is there.
+    if (counters_.wanted()) backend_.host_task(stream, [this] { counters_.sample(figures_of(report())); });
+    backend_.record(launched_, stream);
 }
 
 void PoolCompactor::compact(cudaStream_t stream, const Compaction& how) {

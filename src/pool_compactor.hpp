@@ -8,6 +8,7 @@
 
 #include "cuda_zstd/device/compaction_policy.hpp"
 #include "cuda_zstd/host/backend.hpp"
+#include "cuda_zstd/host/trace.hpp"
 #include "kernels/compact_launch.hpp"
 
 #include <cstddef>
@@ -62,6 +63,7 @@ private:
     BackendEvent launched_{}; ///< behind the last launch
     CompactionPolicy policy_;
     CompactionClock clock_;
+    const TraceCounters counters_;
 };
 
 } // namespace cuda_zstd::detail

@@ -120,7 +120,7 @@ def main():
     for inner, outers in (("grow", ("allocate, miss", "reserve")), ("allocate, miss", calls)):
         check(inside(events, inner, outers) == 0, f"each range '{inner}' lies in one of {', '.join(outers)}")
     names = {k["name"]: k["count"] for k in summary["kernels"]}
-    for kernel in ("setup_kernel", "compress_kernel", "reclaim_kernel", "survey_kernel"):
+    for kernel in ("setup_kernel", "compress_kernel", "survey_kernel", "report_kernel"):
         check(names.get(kernel, 0) > 0, f"{names.get(kernel, 0)} runs of {kernel}")
     launches = launches_outside_waves(db, events, "compress_kernel")
     if launches is not None:

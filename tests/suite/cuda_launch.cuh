@@ -15,8 +15,8 @@ namespace cuda_zstd::test {
 
 struct Shared;
 
-template <class Body>
-__global__ void body_kernel(BasicPoolRef<cuda_env> pool, unsigned threads, Body body) {
+template <class Ref, class Body>
+__global__ void body_kernel(Ref pool, unsigned threads, Body body) {
     cuda_env env;
     const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
     if (thread < threads) body(env, pool, thread);
@@ -39,8 +39,8 @@ struct Launch {
 
     static bool available() { return Backend::cuda_available(); }
     static Backend& backend() { return Backend::get(BackendKind::cuda); }
-    template <class Body>
-    static void run(cudaStream_t stream, const BasicPoolRef<Env>& pool, unsigned threads, const Body& body) {
+    template <class Ref, class Body>
+    static void run(cudaStream_t stream, const Ref& pool, unsigned threads, const Body& body) {
         body_kernel<<<(threads + 255) / 256, 256, 0, stream>>>(pool, threads, body);
         check_launch("body_kernel");
     }

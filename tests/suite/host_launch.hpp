@@ -20,8 +20,8 @@ struct Launch {
     using Block = solo_block;
     static bool available() { return true; }
     static Backend& backend() { return Backend::get(BackendKind::host); }
-    template <class Body>
-    static void run(cudaStream_t stream, const BasicPoolRef<Env>& pool, unsigned threads, const Body& body) {
+    template <class Ref, class Body>
+    static void run(cudaStream_t stream, const Ref& pool, unsigned threads, const Body& body) {
         constexpr unsigned share = 256;
         backend().run_blocks(stream, (threads + share - 1) / share, [=](unsigned block, unsigned processor) {
             Env env(processor);

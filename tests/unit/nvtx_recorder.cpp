@@ -146,6 +146,16 @@ void NVTX_API sample_float(nvtxDomainHandle_t, std::uint64_t id, double value) {
     add("counter " + counter_name(id) + " = " + std::to_string(value));
 }
 
+/// "batch NAME TIME=VALUE TIME=VALUE...".
+void NVTX_API submit_batch(nvtxDomainHandle_t, const nvtxCounterBatch_t* batch) {
+    const auto* values = static_cast<const std::int64_t*>(batch->counters);
+    std::string line = "batch " + counter_name(batch->counterId);
+    const bool is_right = batch->countersSize == batch->timestampsSize && batch->flags == NVTX_BATCH_FLAG_TIME_SORTED;
+    for (std::size_t at = 0; is_right && at < batch->countersSize / sizeof *values; ++at)
+        line.append(" ").append(std::to_string(batch->timestamps[at])).append("=").append(std::to_string(values[at]));
+    add(line);
+}
+
 nvtxMemHeapHandle_t NVTX_API register_heap(nvtxDomainHandle_t, const nvtxMemHeapDesc_t* heap) {
     if (!recorder().takes_heaps || heap->extCompatID != NVTX_EXT_COMPATID_MEM ||
         heap->usage != NVTX_MEM_HEAP_USAGE_TYPE_SUB_ALLOCATOR ||
@@ -216,6 +226,7 @@ extern "C" __attribute__((visibility("default"))) int InitializeInjectionNvtxExt
         put(info, NVTX3EXT_CBID_nvtxCounterRegister, &register_counter);
         put(info, NVTX3EXT_CBID_nvtxCounterSampleInt64, &sample_int);
         put(info, NVTX3EXT_CBID_nvtxCounterSampleFloat64, &sample_float);
+        put(info, NVTX3EXT_CBID_nvtxCounterBatchSubmit, &submit_batch);
     } else if (info->moduleId == NVTX_EXT_MODULEID_MEM) {
         put(info, NVTX3EXT_CBID_nvtxMemHeapRegister, &register_heap);
         put(info, NVTX3EXT_CBID_nvtxMemHeapUnregister, &unregister_heap);

@@ -55,6 +55,17 @@ inline std::vector<Line> recorded_lines() {
     return lines;
 }
 
+/// The last value of each counter whose name begins with `prefix`, by the rest of the name.
+inline std::map<std::string, std::string> last_values(const std::vector<Line>& lines, const std::string& prefix) {
+    std::map<std::string, std::string> last;
+    for (const Line& line : lines)
+        if (line.text.starts_with("counter " + prefix)) {
+            const auto equals = line.text.find(" = ");
+            last[line.text.substr(8 + prefix.size(), equals - 8 - prefix.size())] = line.text.substr(equals + 3);
+        }
+    return last;
+}
+
 /// The lines of all threads, without the thread and without counters.
 inline std::string recorded() {
     std::string text;

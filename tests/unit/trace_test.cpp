@@ -63,13 +63,7 @@ TEST(Trace, CountersFollowTheArenas) {
     void* const block = pool.allocate(10 * MiB);
     (void)recorded_lines();
     pool.reserve(128 * MiB);
-    std::map<std::string, std::string> last;
-    const std::string prefix = "counter cuda_zstd pool " + number_of(pool) + " ";
-    for (const Line& line : recorded_lines())
-        if (line.text.starts_with(prefix)) {
-            const auto equals = line.text.find(" = ");
-            last[line.text.substr(prefix.size(), equals - prefix.size())] = line.text.substr(equals + 3);
-        }
+    auto last = last_values(recorded_lines(), "cuda_zstd pool " + number_of(pool) + " ");
     const std::size_t mapped = pool.get_pool_size();
     EXPECT_EQ(last.size(), 6u);
     EXPECT_EQ(last["bytes in use"], std::to_string(10 * MiB));

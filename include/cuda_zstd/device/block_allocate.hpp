@@ -28,8 +28,8 @@ struct BlockBoard {
 
 /// One block of memory for the thread block: every thread receives the same pointer and status, and may use it at once.
 /// Cost: one lane's allocation and two barriers.
-template <BlockScope Block>
-CUDA_ZSTD_HD void* block_allocate(Block& block, const BasicPoolRef<typename Block::Env>& pool,
+template <BlockScope Block, class PoolsHeap>
+CUDA_ZSTD_HD void* block_allocate(Block& block, const BasicPoolRef<typename Block::Env, PoolsHeap>& pool,
                                   BlockBoard<typename Block::Env>& board, std::size_t bytes, std::uint32_t alignment,
                                   Status& status) {
     if (block.thread() == 0) board.block = pool.try_allocate(block.env(), bytes, alignment, board.status);
@@ -41,16 +41,16 @@ CUDA_ZSTD_HD void* block_allocate(Block& block, const BasicPoolRef<typename Bloc
 }
 
 /// Gives it back, after the last access of every thread. Cost: a barrier and one lane's free.
-template <BlockScope Block>
-CUDA_ZSTD_HD void block_deallocate(Block& block, const BasicPoolRef<typename Block::Env>& pool, void* memory) {
+template <BlockScope Block, class PoolsHeap>
+CUDA_ZSTD_HD void block_deallocate(Block& block, const BasicPoolRef<typename Block::Env, PoolsHeap>& pool, void* memory) {
     block.sync();
     if (block.thread() == 0) pool.deallocate(block.env(), memory);
 }
 
 /// Gives back `count` blocks, nulls among them, after the last access of every thread. Cost: a barrier, and a free of
 /// each warp for every 32 blocks, the warps beside each other.
-template <BlockScope Block>
-CUDA_ZSTD_HD void block_deallocate_many(Block& block, const BasicPoolRef<typename Block::Env>& pool,
+template <BlockScope Block, class PoolsHeap>
+CUDA_ZSTD_HD void block_deallocate_many(Block& block, const BasicPoolRef<typename Block::Env, PoolsHeap>& pool,
                                         std::uint32_t count, void* const* blocks) {
     block.sync();
     for (std::uint32_t at = block.thread(); at < count; at += block.threads())
@@ -60,8 +60,8 @@ CUDA_ZSTD_HD void block_deallocate_many(Block& block, const BasicPoolRef<typenam
 /// BasicPoolRef::allocate_many for a thread block: each thread asks for every threads()-th block. Cost: an allocation
 /// of each warp for every 32 blocks, the warps beside each other, an atomic on shared memory for each block, and three
 /// barriers. A thread whose request fails makes no further one; others may.
-template <BlockScope Block>
-CUDA_ZSTD_HD std::uint32_t block_allocate_many(Block& block, const BasicPoolRef<typename Block::Env>& pool,
+template <BlockScope Block, class PoolsHeap>
+CUDA_ZSTD_HD std::uint32_t block_allocate_many(Block& block, const BasicPoolRef<typename Block::Env, PoolsHeap>& pool,
                                                BlockBoard<typename Block::Env>& board, std::size_t bytes,
                                                std::uint32_t alignment, std::uint32_t count, void** blocks,
                                                Shortfall shortfall, Status& status) {

@@ -34,11 +34,12 @@ enum class Shortfall : unsigned char {
     give_back ///< keeps none: all or nothing
 };
 
-template <class Env>
+/// `PoolsHeap` is what calls go to: the pool's heap, or a wrapper around it (TracedHeap).
+template <class Env, class PoolsHeap = PoolHeap<Env>>
 class BasicPoolRef {
 public:
     BasicPoolRef() = default;
-    explicit CUDA_ZSTD_HD BasicPoolRef(const PoolHeap<Env>& heap) : heap_(heap) {}
+    explicit CUDA_ZSTD_HD BasicPoolRef(const PoolsHeap& heap) : heap_(heap) {}
 
     /// One block of at least `bytes` for the calling lane, aligned to 16 B; null when no slot or run for the size
     /// exists, for 0 bytes, and for more than the heap has. From 1 byte to the whole heap.
@@ -168,10 +169,10 @@ public:
     /// Whether the address lies in this heap, in a block or not. Cost: no access to memory.
     CUDA_ZSTD_HD bool owns(const void* address) const { return heap_.owns(address); }
 
-    CUDA_ZSTD_INLINE const PoolHeap<Env>& heap() const { return heap_; }
+    CUDA_ZSTD_INLINE const PoolsHeap& heap() const { return heap_; }
 
 private:
-    PoolHeap<Env> heap_;
+    PoolsHeap heap_;
 };
 
 } // namespace cuda_zstd
