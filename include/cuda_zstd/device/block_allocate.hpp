@@ -42,7 +42,8 @@ CUDA_ZSTD_HD void* block_allocate(Block& block, const BasicPoolRef<typename Bloc
 
 /// Gives it back, after the last access of every thread. Cost: a barrier and one lane's free.
 template <BlockScope Block, class PoolsHeap>
-CUDA_ZSTD_HD void block_deallocate(Block& block, const BasicPoolRef<typename Block::Env, PoolsHeap>& pool, void* memory) {
+CUDA_ZSTD_HD void block_deallocate(Block& block, const BasicPoolRef<typename Block::Env, PoolsHeap>& pool,
+                                   void* memory) {
     block.sync();
     if (block.thread() == 0) pool.deallocate(block.env(), memory);
 }
