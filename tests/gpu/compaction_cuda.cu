@@ -2,3 +2,68 @@
 #include "../suite/cuda_launch.cuh"
 
 #include "../suite/compaction.inc"
+
+namespace cuda_zstd::test {
+
+class Graph {
+public:
+    /// What `submit` submits to the stream.
+    template <class Submit>
+    Graph(cudaStream_t stream, const Submit& submit) {
+        cudaGraph_t graph = nullptr;
+        EXPECT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+        submit();
+        EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+        EXPECT_EQ(cudaGraphInstantiate(&exec_, graph, 0), cudaSuccess);
+        EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+    }
+    Graph(const Graph&) = delete;
+    Graph& operator=(const Graph&) = delete;
+    ~Graph() { EXPECT_EQ(cudaGraphExecDestroy(exec_), cudaSuccess); }
+    void launch(cudaStream_t stream) { ASSERT_EQ(cudaGraphLaunch(exec_, stream), cudaSuccess); }
+
+private:
+    cudaGraphExec_t exec_ = nullptr;
+};
+
+TEST_F(Compact, ACapturedGraphCompactsEachTime) {
+    make_pool(std::size_t{64} << 20);
+    for (const Compaction& how : {Compaction{}, quiet}) {
+        Graph graph(stream_, [&] { pool_->compact(stream_, how); });
+        for (int round = 0; round < 3; ++round) {
+            run(20000, AllocateAndFill{Sizes{0, 1000}, slips_});
+            expect_all_served(20000);
+            run(20000, VerifyAndFree{slips_});
+            expect_no_errors(20000);
+            const std::uint64_t before = pool_->report().sequence;
+            graph.launch(stream_);
+            Launch::backend().synchronize(stream_);
+            const HeapReport report = pool_->report();
+            EXPECT_EQ(report.sequence, before + 1);
+            expect_empty(report);
+        }
+    }
+    expect_sound();
+}
+
+TEST_F(Compact, AGraphsCompactionMeetsOthersAndChurn) {
+    make_pool(std::size_t{64} << 20);
+    Graph graph(stream_, [&] { pool_->compact(stream_); });
+    const cudaStream_t others[] = {Launch::backend().create_stream(), Launch::backend().create_stream()};
+    Launch::backend().synchronize(stream_);
+    for (int round = 0; round < 5; ++round) {
+        Launch::run(others[0], pool_->ref<Launch::Env>(), 20000, Churn{slips_, 10});
+        for (int turn = 0; turn < 10; ++turn) {
+            graph.launch(stream_);
+            pool_->compact(others[1]);
+        }
+    }
+    Launch::backend().synchronize();
+    for (const cudaStream_t other : others)
+        Launch::backend().destroy_stream(other);
+    expect_no_errors(20000);
+    expect_sound();
+    expect_empty(compacted());
+}
+
+} // namespace cuda_zstd::test
