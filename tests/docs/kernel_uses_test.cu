@@ -125,6 +125,20 @@ TEST(ReadmeKernels, AllocateFromTheDevicePool) {
         free_divisors<<<blocks, 256, 0, stream>>>(handle, results.as<Divisors>(), numbers);
         pool.compact(stream); // empty slabs become free pages, for blocks of any size
         // [/kernel-host]
+
+        // [compaction-policy]
+        cuda_zstd::CompactionPolicy policy;
+        policy.every_calls = 1000;           // and after failed allocations, unless told otherwise
+        policy.free_slot_share_above = 0.25; // a quarter of all pages in use is free slots
+        pool.set_compaction_policy(policy);
+
+        // Between launches of kernels that use the pool; it waits for nothing.
+        const cuda_zstd::CompactionReason reason = pool.between_launches(stream);
+
+        const cuda_zstd::HeapReport report = pool.report(); // the last one: a copy out of pinned memory
+        // [/compaction-policy]
+        EXPECT_EQ(reason, cuda_zstd::CompactionReason::none);
+        EXPECT_LE(report.live_blocks, numbers);
         manager.backend().copy_async(found.data(), results.data(), numbers * sizeof(Divisors), stream);
         const cuda_zstd::HeapReport empty = pool.statistics(stream);
         EXPECT_EQ(full.live_blocks, numbers);
