@@ -259,5 +259,6 @@ AuditReport DevicePool::audit(cudaStream_t stream) {
 std::size_t DevicePool::arena_bytes() const noexcept { return state_->arena_bytes; }
 const HeapLayout& DevicePool::layout() const noexcept { return state_->heap.layout; }
 void* DevicePool::arena() const noexcept { return state_->heap.base; }
+MemoryPoolManager& DevicePool::manager() const noexcept { return state_->manager; }
 
 } // namespace cuda_zstd

@@ -137,6 +137,7 @@ public:
     const HeapLayout& layout() const noexcept;
     /// Start of the arena.
     void* arena() const noexcept;
+    MemoryPoolManager& manager() const noexcept;
 
 private:
     struct State;
