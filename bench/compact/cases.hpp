@@ -23,5 +23,9 @@ struct CompactCase {
 std::vector<CompactCase> heap_cases();
 /// Compaction beside a kernel that allocates and frees.
 std::vector<CompactCase> churn_cases();
+/// Growth and trim beside the driver's own calls, and what relocation gives back.
+std::vector<CompactCase> resize_cases();
+/// A long run under changing sizes.
+std::vector<CompactCase> drift_cases();
 
 } // namespace bench

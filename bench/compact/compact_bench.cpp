@@ -37,8 +37,8 @@ int main(int argc, char** argv) {
     CLI11_PARSE(app, argc, argv);
 
     std::vector<bench::CompactCase> cases = bench::heap_cases();
-    for (const bench::CompactCase& c : bench::churn_cases())
-        cases.push_back(c);
+    for (const auto& more : {bench::churn_cases(), bench::resize_cases(), bench::drift_cases()})
+        cases.insert(cases.end(), more.begin(), more.end());
     if (list) {
         for (const bench::CompactCase& c : cases)
             std::printf("%s\n", c.name.c_str());
