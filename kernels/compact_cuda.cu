@@ -117,7 +117,6 @@ __device__ void order_by_warp(cuda_env& env, const Order32& order, Order32::Segm
                               std::uint32_t budget_slabs) {
     const unsigned lane = threadIdx.x % warp_lanes;
     CompactionState& state = task.work.state();
-    bool taken = false;
     bool has_empty_below = false;
     if (lane == 0) {
         const unsigned from_cursor = order.drain_cursor(env);
@@ -135,8 +134,15 @@ __device__ void order_by_warp(cuda_env& env, const Order32& order, Order32::Segm
         } else if (segment.count != 0) {
             has_empty_below = order.has_empty_below(env, segment);
         }
-        taken = segment.count != 0 && order.take(env, segment);
     }
+    has_empty_below = __shfl_sync(0xffffffffu, has_empty_below, 0);
+    __syncwarp(); // the segment is there
+    bool is_in_order = !has_empty_below;
+    for (std::uint32_t index = lane; is_in_order && index < segment.count; index += warp_lanes)
+        is_in_order = order.is_in_place(env, segment, index);
+    if (__all_sync(0xffffffffu, is_in_order)) return;
+    bool taken = false;
+    if (lane == 0) taken = segment.count != 0 && order.take(env, segment);
     taken = __shfl_sync(0xffffffffu, taken, 0);
     __syncwarp(); // the first lane's acquire, and the segment, hold for all from here
     if (!taken) return;

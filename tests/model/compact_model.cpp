@@ -40,7 +40,7 @@ struct OrderBesideTaking : rl::test_suite<OrderBesideTaking<Threads, Mutation>, 
             std::uint32_t retired = 0;
             const ListOrder<Env> order(model.supply(), size_class_of(max_slot_bytes), 0);
             for (int turn = 0; turn < 2; ++turn)
-                order_list(env, order, segment, whole_heap, retired);
+                order_list(env, order, segment, whole_heap, retired, Effort::everywhere);
             return;
         }
         Status status = Status::ok;

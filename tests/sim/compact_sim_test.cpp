@@ -27,7 +27,7 @@ struct Outcome {
 
 /// One pass over all lists.
 template <class Env>
-void compact(Env& env, const Heap<Env>& heap, Mistake mistake, Outcome& outcome) {
+void compact(Env& env, const Heap<Env>& heap, Mistake mistake, Effort effort, Outcome& outcome) {
     typename ListOrder<Env>::Segment segment;
     const unsigned stations = heap.supply().stations.count;
     for (unsigned size_class = 0; size_class < size_class_count; ++size_class) {
@@ -36,7 +36,7 @@ void compact(Env& env, const Heap<Env>& heap, Mistake mistake, Outcome& outcome)
             const ListOrder<Env> order(heap.supply(), size_class, station);
             if (mistake == Mistake::none) {
                 std::uint32_t retired = 0;
-                outcome.ordered += order_list(env, order, segment, whole_heap, retired);
+                outcome.ordered += order_list(env, order, segment, whole_heap, retired, effort);
                 outcome.retired += retired;
                 continue;
             }
@@ -84,7 +84,7 @@ Outcome search(const Scenario& scenario, unsigned seeds, Mistake mistake = Mista
             Env env(simulation, thread);
             if (thread == 0)
                 for (unsigned turn = 0; turn < 4 || working != 0; ++turn)
-                    compact(env, heap, mistake, outcome);
+                    compact(env, heap, mistake, turn % 2 == 0 ? Effort::everywhere : Effort::where_needed, outcome);
             if (thread < Lanes) return;
             sim::Random own(seed * 0x9e37 + thread);
             std::vector<void*> held;

@@ -73,7 +73,7 @@ TEST(CompactThreads, ListsInOrderBesideThreadsThatAllocate) {
         while (working != 0) {
             for (unsigned index = 0; index < size_class_count * layout.stations; ++index) {
                 const ListOrder<solo_env> order(heap.supply(), index / layout.stations, index % layout.stations);
-                ordered += order_list(env, order, *segment, whole_heap, retired);
+                ordered += order_list(env, order, *segment, whole_heap, retired, Effort::everywhere);
             }
         }
     };

@@ -57,6 +57,16 @@ public:
         }
     }
 
+    /// Whether the slab has credits and comes before the next one of the segment: if all do, taking them would change
+    /// nothing. For each slab of a segment that was walked. Changes nothing.
+    CUDA_ZSTD_HD bool is_in_place(Env& env, const Segment& segment, std::uint32_t index) const {
+        const SlabWord now{env.load(supply_.slabs.words[segment.slabs[index]], Order::relaxed)};
+        if (!now.is_slab() || now.credits() <= 0 || now.all_free()) return false;
+        if (index + 1 == segment.count) return true;
+        const SlabWord after{env.load(supply_.slabs.words[segment.slabs[index + 1]], Order::relaxed)};
+        return after.is_slab() && after.credits() > 0 && SlabRank::of(now) <= SlabRank::of(after);
+    }
+
     /// Step 2, by one: takes the segment off the list, and begins the move. False, and nothing has changed, if the
     /// list is not what it was.
     CUDA_ZSTD_HD bool take(Env& env, Segment& segment) const {
@@ -115,7 +125,7 @@ public:
         std::uint32_t link = segment.below;
         for (std::uint32_t steps = 0; link != 0 && link <= supply_.pages.page_count; ++steps) {
             if (steps == supply_.pages.page_count) return false;
-            if (supply_.word(env, link - 1u).all_free()) return true;
+            if (SlabWord{env.load(supply_.slabs.words[link - 1u], Order::relaxed)}.all_free()) return true;
             link = env.load(supply_.next[link - 1u], Order::relaxed);
         }
         return false;
@@ -150,15 +160,21 @@ private:
     unsigned station_;
 };
 
-/// Orders the upper part of one list, by one thread. Returns the slabs that it took off, empty ones that it retired
-/// among them (`retired` is increased); 0 where there was nothing to do or the list was in use.
+/// Whether a list that is in order is left alone.
+enum class Effort : unsigned char { where_needed, everywhere };
+
+/// Orders the upper part of one list, by one thread. Returns the slabs that it looked at; `retired` is increased by the
+/// empty ones that it retired.
 template <class Env>
 std::uint32_t order_list(Env& env, const ListOrder<Env>& order, typename ListOrder<Env>::Segment& segment,
-                         std::uint32_t most, std::uint32_t& retired) {
+                         std::uint32_t most, std::uint32_t& retired, Effort effort = Effort::where_needed) {
     retired += order.drain_cursor(env);
     order.walk(env, segment, most);
     const bool has_empty_below = most == whole_heap && order.has_empty_below(env, segment);
-    if (segment.count == 0 || !order.take(env, segment)) return 0;
+    bool is_in_order = effort == Effort::where_needed && !has_empty_below;
+    for (std::uint32_t index = 0; is_in_order && index < segment.count; ++index)
+        is_in_order = order.is_in_place(env, segment, index);
+    if (segment.count == 0 || is_in_order || !order.take(env, segment)) return segment.count;
     std::uint32_t left = 0;
     for (std::uint32_t index = 0; index < segment.count; ++index) {
         retired += order.rank(env, segment, index);
