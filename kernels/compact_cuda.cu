@@ -31,6 +31,13 @@ __global__ void begin_kernel(CompactionTask task) {
     if (task.kind == CompactionTask::Kind::compaction) env.store(task.work.state().retired_slabs, 0u, Order::relaxed);
 }
 
+/// One thread.
+__global__ void abandon_kernel(CompactionTask task) {
+    cuda_env env;
+    std::uint32_t own = task.launch;
+    env.compare_exchange(task.work.state().owner, own, 0u, Order::acq_rel);
+}
+
 // The quiet form. A launch whose area belongs to another does nothing in any of its kernels.
 
 __global__ void __launch_bounds__(threads) empty_cursors_kernel(CompactionTask task) {
@@ -215,6 +222,11 @@ std::size_t sort_bytes_on_cuda(std::uint32_t page_count) {
 void begin_on_cuda(cudaStream_t stream, const CompactionTask& task) {
     begin_kernel<<<1, 1, 0, stream>>>(task);
     check_launch("begin_kernel");
+}
+
+void abandon_on_cuda(cudaStream_t stream, const CompactionTask& task) noexcept {
+    abandon_kernel<<<1, 1, 0, stream>>>(task);
+    (void)cudaGetLastError();
 }
 
 void quiet_on_cuda(cudaStream_t stream, const CompactionTask& task) {

@@ -53,6 +53,10 @@ void launch_survey(Backend& backend, cudaStream_t stream, const CompactionTask& 
     detail::survey_on_cuda(stream, task);
 }
 
+void launch_abandonment(Backend& backend, cudaStream_t stream, const CompactionTask& task) noexcept {
+    if (backend.kind() == BackendKind::cuda) detail::abandon_on_cuda(stream, task); // elsewhere a launch is one task
+}
+
 HeapReport read_report(const CompactionTask& task) {
     solo_env env;
     return task.board->read(env);

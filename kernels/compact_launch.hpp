@@ -40,6 +40,10 @@ void launch_compaction(Backend& backend, cudaStream_t stream, const CompactionTa
 /// Publishes a report. Cost on CUDA: 3 kernels.
 void launch_survey(Backend& backend, cudaStream_t stream, const CompactionTask& task);
 
+/// Gives back the work area of a launch that was not submitted to its end. Throws nothing: where this fails too,
+/// nothing on the device goes on.
+void launch_abandonment(Backend& backend, cudaStream_t stream, const CompactionTask& task) noexcept;
+
 /// The last report that is whole; all zero before the first. By any thread of the host, with no synchronization.
 HeapReport read_report(const CompactionTask& task);
 /// The chunks that the last survey found free, numbered from the arena's start. The same.
@@ -52,6 +56,7 @@ void begin_on_cuda(cudaStream_t stream, const CompactionTask& task);
 void quiet_on_cuda(cudaStream_t stream, const CompactionTask& task);
 void online_on_cuda(cudaStream_t stream, const CompactionTask& task, std::uint32_t budget_slabs);
 void survey_on_cuda(cudaStream_t stream, const CompactionTask& task);
+void abandon_on_cuda(cudaStream_t stream, const CompactionTask& task) noexcept;
 void compact_on_host(const CompactionTask& task, const Compaction& how, unsigned processor);
 void survey_on_host(const CompactionTask& task, unsigned processor);
 } // namespace detail

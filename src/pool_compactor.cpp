@@ -4,6 +4,7 @@
 #include "cuda_zstd/host/error.hpp"
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <thread>
@@ -22,6 +23,9 @@ TraceFigures figures_of(const HeapReport& report) {
 }
 
 } // namespace
+
+/// Surveys that a call of statistics submits before it gives up: about a second.
+constexpr unsigned most_attempts = 10000;
 
 std::size_t PoolCompactor::work_bytes(Backend& backend, const HeapLayout& layout) {
     return compaction_work(backend, layout).bytes();
@@ -79,10 +83,16 @@ void PoolCompactor::launch(cudaStream_t stream, const Compaction* how) {
     const bool is_captured = backend_.is_capturing(stream);
     if (!is_captured) backend_.wait(stream, launched_);
     if (++task_.launch == 0) ++task_.launch;
-    if (how != nullptr)
-        launch_compaction(backend_, stream, task_, *how);
-    else
-        launch_survey(backend_, stream, task_);
+    try {
+        if (how != nullptr)
+            launch_compaction(backend_, stream, task_, *how);
+        else
+            launch_survey(backend_, stream, task_);
+    } catch (...) {
+        // Its first kernels may run: without its last one the work area would be its own for ever.
+        launch_abandonment(backend_, stream, task_);
+        throw;
+    }
     if (is_captured) return;
     // Where a tool takes the counters they get their values when the report is there.
     if (counters_.wanted()) backend_.host_task(stream, [this] { counters_.sample(figures_of(report())); });
@@ -101,14 +111,15 @@ void PoolCompactor::compact(cudaStream_t stream, const Compaction& how) {
 HeapReport PoolCompactor::survey(cudaStream_t stream) {
     // Held to the end, so that the report is the one that was asked for.
     const std::lock_guard lock(mutex_);
-    for (;;) {
+    for (unsigned attempt = 0; attempt < most_attempts; ++attempt) {
         const std::uint64_t before = report().sequence;
         launch(stream, nullptr);
         backend_.synchronize(stream);
         const HeapReport found = report();
         if (found.sequence != before) return found;
-        std::this_thread::yield(); // a graph's compaction had the work area
+        std::this_thread::sleep_for(std::chrono::microseconds(50)); // a graph's compaction had the work area
     }
+    throw usage_error("statistics of a device pool that graphs compact all the time: wait for them first");
 }
 
 CompactionReason PoolCompactor::between_launches(cudaStream_t stream) {
