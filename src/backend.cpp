@@ -2,11 +2,17 @@
 #include "backends.hpp"
 #include "cuda_zstd/host/options.hpp"
 
+#include <stdexcept>
+
 namespace cuda_zstd {
 
 Backend& Backend::get(BackendKind kind) {
     return kind == BackendKind::cuda ? detail::cuda_backend() : detail::host_backend();
 }
+
+BackendCapture Backend::capture_of(cudaStream_t) { return {}; }
+
+void Backend::retain_by_graph(void*, void (*)(void*), void*) { throw std::logic_error("this backend has no graphs"); }
 
 Backend& Backend::get() {
     static Backend& chosen = []() -> Backend& {

@@ -98,6 +98,32 @@ public:
         return status != cudaStreamCaptureStatusNone;
     }
 
+    BackendCapture capture_of(cudaStream_t stream) override {
+        cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+        unsigned long long id = 0;
+        cudaGraph_t graph = nullptr;
+#if CUDART_VERSION >= 13000
+        check_cuda(cudaStreamGetCaptureInfo(stream, &status, &id, &graph), "cudaStreamGetCaptureInfo");
+#else
+        check_cuda(cudaStreamGetCaptureInfo_v2(stream, &status, &id, &graph), "cudaStreamGetCaptureInfo");
+#endif
+        if (status == cudaStreamCaptureStatusInvalidated)
+            throw usage_error("the stream's capture into a graph has failed: end it first");
+        return status == cudaStreamCaptureStatusActive ? BackendCapture{id, graph} : BackendCapture{};
+    }
+
+    void retain_by_graph(void* graph, void (*release)(void*), void* context) override {
+        const RelaxedCapture relaxed;
+        cudaUserObject_t object = nullptr;
+        check_cuda(cudaUserObjectCreate(&object, context, release, 1, cudaUserObjectNoDestructorSync),
+                   "cudaUserObjectCreate");
+        const cudaError_t status =
+            cudaGraphRetainUserObject(static_cast<cudaGraph_t>(graph), object, 1, cudaGraphUserObjectMove);
+        if (status == cudaSuccess) return;
+        // The object cannot be given up without the call of `release`, which must not come: it is kept.
+        check_cuda(status, "cudaGraphRetainUserObject");
+    }
+
     BackendEvent create_event() override {
         cudaEvent_t event = nullptr;
         check_cuda(cudaEventCreate(&event), "cudaEventCreate");
@@ -106,6 +132,7 @@ public:
 
     BackendEvent create_untimed_event() override {
         cudaEvent_t event = nullptr;
+        const RelaxedCapture relaxed;
         check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
         return {event};
     }

@@ -88,7 +88,7 @@ struct Allocate {
         require_bytes(size, "allocate");
         require_alignment(alignment);
         return state.allocate(size, std::max(alignment, default_alignment_bytes),
-                              state.stream_of(named(stream), "allocate"), state.kind_of(size));
+                              state.any_stream_of(named(stream), "allocate"), state.kind_of(size));
     }
     template <class State, class Stream>
     static CallDetails details(const void* site, State&, std::size_t size, std::size_t alignment, Stream stream) {
@@ -100,7 +100,7 @@ struct TryAllocate {
     template <class State, class Stream>
     static auto run(State& state, std::size_t size, Stream stream) {
         require_bytes(size, "try_allocate");
-        return state.allocate(size, default_alignment_bytes, state.stream_of(named(stream), "try_allocate"),
+        return state.allocate(size, default_alignment_bytes, state.any_stream_of(named(stream), "try_allocate"),
                               state.kind_of(size));
     }
     template <class State, class Stream>
@@ -112,7 +112,7 @@ struct TryAllocate {
 struct Deallocate {
     template <class State, class Stream>
     static void run(State& state, void* ptr, Stream stream) {
-        state.deallocate(ptr, state.stream_of(named(stream), "deallocate"), BlockRecord::State::live);
+        state.deallocate(ptr, state.any_stream_of(named(stream), "deallocate"), BlockRecord::State::live);
     }
     template <class State, class Stream>
     static CallDetails details(const void*, State&, void* ptr, Stream stream) {

@@ -66,7 +66,9 @@ TicketRef MemoryPoolManager::State::late_ticket(std::uint64_t stream_id, std::si
         // Held while the stream is used: it cannot be destroyed before its registration ends.
         const std::lock_guard lock(registered_mutex_);
         const auto found = registered_.find(stream_id);
-        if (found != registered_.end()) return order_.record({found->second.handle, stream_id});
+        // An event that is recorded in a capture would be the graph's.
+        if (found != registered_.end() && !backend.is_capturing(found->second.handle))
+            return order_.record({found->second.handle, stream_id});
     }
     return order_.leave_open(stream_id, bytes);
 }

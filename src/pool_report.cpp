@@ -68,6 +68,9 @@ PoolStatistics MemoryPoolManager::State::statistics() const {
     s.reset_invalidated_blocks = reset_invalidated_.load(relaxed);
     s.total_invalidated_blocks = total_invalidated_.load(relaxed);
     s.live_device_pools = device_pools_.load(relaxed);
+    const GraphFigures graphs = graphs_.figures();
+    s.live_graphs = graphs.graphs;
+    s.graph_bytes = graphs.bytes;
     return s;
 }
 

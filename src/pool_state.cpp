@@ -50,6 +50,7 @@ MemoryPoolManager::State::State(const PoolOptions& checked)
     : options(checked), backend(backend_for(checked)), observer_(checked, backend, [this] { return figures(); }),
       order_(backend), large_(checked, order_, observer_.source(source_for(checked, backend.kind()))),
       medium_(checked.strategy, order_, large_), small_(checked.small_limit_bytes, order_, medium_),
+      graphs_(backend, large_),
       caches_(most_cached_bytes(large_.most_bytes()), [this](ThreadCache& cache) { leave(cache); }) {
     PoolRegistry::get().enter(this, [this] { return give_back(); });
 }
@@ -65,6 +66,10 @@ MemoryPoolManager::State::~State() {
             std::fprintf(options.diagnostics, "cuda_zstd: waiting for the last work failed: %s\n", error.what());
     }
     report_leaks("when the pool ends");
+    graphs_.reclaim();
+    if (const GraphFigures held = graphs_.figures(); held.graphs != 0 && options.diagnostics != nullptr)
+        std::fprintf(options.diagnostics, "cuda_zstd: %zu graphs still have %zu bytes of a pool that ends\n",
+                     held.graphs, held.bytes);
     // Tickets go before the order that made them, memory last.
     small_.clear();
     medium_.clear();
@@ -87,6 +92,16 @@ void MemoryPoolManager::State::refuse(const RegisteredStream& stream, const char
     if (stream.pool().state_.get() != this)
         throw usage_error(std::string(call) + " on a stream that is registered with another pool");
     refuse_capture(call);
+}
+
+/// An announced capture.
+StreamRef MemoryPoolManager::State::captured(const RegisteredStream& stream, const char* call) const {
+    require_own_process();
+    if (!backend.is_capturing(stream.handle()))
+        throw usage_error(std::string(call) +
+                          " on a registered stream that is said to be captured, but its capture is not under way: "
+                          "announce it right before it begins and tell its end right after");
+    return {stream.handle(), stream.id(), StreamLife::captured};
 }
 
 void MemoryPoolManager::State::verify(const RegisteredStream& stream, const char* call) const {
@@ -164,6 +179,8 @@ void MemoryPoolManager::State::drain() {
 
 MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate(std::size_t bytes, std::size_t alignment,
                                                                      const StreamRef& stream, PoolKind kind) {
+    if (stream.life == StreamLife::captured) [[unlikely]]
+        return allocate_for_graph(bytes, alignment, stream);
     ThreadCache* cache = caches_.mine();
     if (cache != nullptr && alignment <= granule_bytes && kind != PoolKind::device) {
         const OwnersStay stay(cache->lock());
@@ -180,12 +197,33 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate(std::size_t
     return granted;
 }
 
+/// Not counted with the blocks: it is the graph's. What frees have left behind is collected only where that needs no
+/// stream's work to be waited for.
+MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_for_graph(std::size_t bytes, std::size_t alignment,
+                                                                               const StreamRef& stream) {
+    require_own_process();
+    const Turnstile::Passage passage(turnstile_);
+    graphs_.reclaim();
+    void* ptr = graphs_.allocate(bytes, alignment, stream);
+    if (ptr == nullptr) {
+        medium_.give_back_surplus();
+        ptr = graphs_.allocate(bytes, alignment, stream);
+    }
+    if (ptr == nullptr) {
+        failed_.fetch_add(1, relaxed);
+        observer_.out_of_memory(bytes, stream.id);
+    }
+    return {ptr, 0};
+}
+
 MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(std::size_t bytes,
                                                                                 std::size_t alignment,
                                                                                 const StreamRef& stream, PoolKind kind,
                                                                                 ThreadCache& counting) {
     require_own_process();
     const Turnstile::Passage passage(turnstile_);
+    if (graphs_.has_gone()) [[unlikely]]
+        graphs_.reclaim();
     Piece piece;
     if (bytes <= large_.most_bytes()) piece = take_with_all_means(bytes, alignment, stream, kind);
     if (!piece) {
@@ -229,6 +267,10 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
 }
 
 void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Record::State what) {
+    if (stream.life == StreamLife::captured) [[unlikely]] {
+        const Turnstile::Passage passage(turnstile_);
+        return graphs_.deallocate(ptr, stream);
+    }
     ThreadCache* cache = caches_.mine();
     Record* record = nullptr;
     if (cache != nullptr && what == Record::State::live) {
@@ -241,7 +283,8 @@ void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Re
     if (deallocate_to_pools(ptr, record, stream, what, cache)) return;
     if (what == Record::State::live && device_arenas.free_block(ptr, stream.handle)) return;
     const Alone alone(*this);
-    throw usage_error("cannot free: " + live_.explain(ptr));
+    const std::string of_graph = graphs_.explain(ptr);
+    throw usage_error("cannot free: " + (of_graph.empty() ? live_.explain(ptr) : of_graph));
 }
 
 /// `record` is where the block was a moment ago, or null.
@@ -309,6 +352,10 @@ void MemoryPoolManager::State::reset() {
         throw usage_error("reset() while " + std::to_string(pools) +
                           (pools == 1 ? " device pool lives" : " device pools live") +
                           " in the arenas: destroy first what uses them");
+    graphs_.reclaim();
+    if (const std::size_t graphs = graphs_.figures().graphs; graphs != 0)
+        throw usage_error("reset() while " + std::to_string(graphs) + (graphs == 1 ? " graph has" : " graphs have") +
+                          " memory of the pool: destroy first what was captured and instantiated");
     backend.wait_idle();
     std::int64_t bytes = 0;
     alone.caches.for_each([&](ThreadCache& cache) {
@@ -335,6 +382,7 @@ void MemoryPoolManager::State::trim(std::size_t keep_bytes) {
     require_own_process();
     const Turnstile::Passage passage(turnstile_);
     device_arenas.launch_frees();
+    graphs_.reclaim();
     drain();
     large_.trim(keep_bytes);
 }

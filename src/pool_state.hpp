@@ -17,6 +17,7 @@
 #include "cuda_zstd_memory_pool.h"
 #include "device_arenas.hpp"
 #include "fork_guard.hpp"
+#include "graph_arenas.hpp"
 #include "thread_caches.hpp"
 #include "trace_observer.hpp"
 #include "turnstile.hpp"
@@ -78,6 +79,17 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
 
     /// Whether this is a child of the process that made the pool: nothing of it may be touched.
     bool is_forked() const noexcept { return detail::is_forked_since(generation_); }
+    /// The same for calls that a graph can have a part in: a stream that is being captured is one of life `captured`.
+    detail::StreamRef any_stream_of(cudaStream_t stream, const char*) const {
+        require_own_process();
+        return {stream, backend.stream_id(stream),
+                backend.is_capturing(stream) ? detail::StreamLife::captured : detail::StreamLife::unknown};
+    }
+    detail::StreamRef any_stream_of(const RegisteredStream& stream, const char* call) const {
+        if (stream.pool().state_.get() == this && stream.is_capturing()) [[unlikely]]
+            return captured(stream, call);
+        return stream_of(stream, call);
+    }
     void require_own_process() const {
         if (is_forked()) detail::refuse_after_fork("the pool");
     }
@@ -98,10 +110,12 @@ private:
         detail::ThreadCaches::Closed caches;
     };
 
+    detail::StreamRef captured(const RegisteredStream& stream, const char* call) const;
     [[noreturn]] void refuse(const RegisteredStream& stream, const char* call) const;
     void verify(const RegisteredStream& stream, const char* call) const;
 
     // The way to the pools, behind the turnstile.
+    Granted allocate_for_graph(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream);
     Granted allocate_from_pools(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream,
                                 PoolKind kind, detail::ThreadCache& counting);
     bool deallocate_to_pools(void* ptr, Record* record, const detail::StreamRef& stream, Record::State what,
@@ -137,6 +151,7 @@ private:
     detail::ArenaPool large_;
     detail::SpanPool medium_;
     detail::SmallPool small_;
+    detail::GraphArenas graphs_;
     detail::LiveTable live_;
     mutable detail::ThreadCaches caches_;
     /// Free blocks that no pool can take yet: collect() tries again. A slot that waits for two streams, one of them

@@ -5,9 +5,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace cuda_zstd {
@@ -241,21 +246,149 @@ TEST(EdgeCases, FragmentationIsOneMinusLargestOverFree) {
         pool.deallocate(blocks[i]);
 }
 
-TEST(EdgeCases, ACapturedStreamIsRefused) {
-    if (!Backend::cuda_available()) GTEST_SKIP() << "no CUDA device";
-    PoolOptions options = limited(16 * MiB);
-    options.backend = BackendKind::cuda;
-    MemoryPoolManager pool(options);
-    const cudaStream_t stream = pool.backend().create_stream();
-    void* block = pool.allocate(1000, stream);
-    ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), cudaSuccess);
-    expect_parts(text_of<usage_error>([&] { pool.allocate(1000, stream); }), {"captured"});
-    expect_parts(text_of<usage_error>([&] { pool.deallocate(block, stream); }), {"captured"});
-    cudaGraph_t graph = nullptr;
-    ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess) << "the capture goes on as if nothing had been";
+/// A pool on the GPU and a stream of its own, for captures.
+class Captures : public testing::Test {
+protected:
+    void SetUp() override {
+        if (!Backend::cuda_available()) GTEST_SKIP() << "no CUDA device";
+        PoolOptions options = limited(64 * MiB);
+        options.backend = BackendKind::cuda;
+        pool_ = std::make_unique<MemoryPoolManager>(options);
+        stream_ = pool_->backend().create_stream();
+    }
+    void TearDown() override {
+        if (pool_ == nullptr) return;
+        pool_->backend().destroy_stream(stream_);
+        EXPECT_EQ(cudaGetLastError(), cudaSuccess) << "no error is left behind";
+    }
+    void begin() { ASSERT_EQ(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal), cudaSuccess); }
+    cudaGraph_t end() {
+        cudaGraph_t graph = nullptr;
+        EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess) << "no call of the pool breaks a capture";
+        return graph;
+    }
+    /// The driver tells a graph's end on a thread of its own.
+    bool graphs_end() {
+        for (unsigned tries = 0; tries < 1000; ++tries) {
+            pool_->trim();
+            if (pool_->statistics().live_graphs == 0) return true;
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+        return false;
+    }
+    std::unique_ptr<MemoryPoolManager> pool_;
+    cudaStream_t stream_ = nullptr;
+};
+
+TEST_F(Captures, AFreeOfABlockFromOutsideIsRefused) {
+    void* block = pool_->allocate(1000, stream_);
+    begin();
+    expect_parts(text_of<usage_error>([&] { pool_->deallocate(block, stream_); }), {"captured"});
+    cudaGraphDestroy(end());
+    pool_->deallocate(block, stream_);
+    EXPECT_EQ(pool_->get_allocated_size(), 0u);
+}
+
+TEST_F(Captures, AGraphHasItsMemoryInEveryReplay) {
+    constexpr std::size_t bytes = 3 * MiB + 5;
+    Backend& backend = pool_->backend();
+    auto* result = static_cast<unsigned char*>(backend.allocate_pinned(2 * bytes));
+    begin();
+    auto* first = static_cast<unsigned char*>(pool_->allocate(bytes, stream_));
+    auto* second = static_cast<unsigned char*>(pool_->allocate(bytes, stream_));
+    backend.fill_async(first, 7, bytes, stream_);
+    backend.fill_async(second, 9, bytes, stream_);
+    backend.copy_async(result, first, bytes, stream_);
+    backend.copy_async(result + bytes, second, bytes, stream_);
+    pool_->deallocate(first, stream_);
+    EXPECT_EQ(pool_->allocate(bytes, stream_), first) << "the capture goes on with it";
+    backend.fill_async(first, 11, bytes, stream_);
+    cudaGraph_t graph = end();
+    cudaGraphExec_t replay = nullptr;
+    ASSERT_EQ(cudaGraphInstantiate(&replay, graph, 0), cudaSuccess);
+    ASSERT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+    EXPECT_EQ(pool_->statistics().live_graphs, 1u) << "what was instantiated retains the memory";
+    const cudaStream_t other = backend.create_stream();
+    for (unsigned round = 0; round < 3; ++round) {
+        // Everything else that the pool has is written to meanwhile.
+        std::vector<void*> rest;
+        while (void* block = pool_->try_allocate(MiB, other)) {
+            backend.fill_async(block, 1, MiB, other);
+            rest.push_back(block);
+        }
+        EXPECT_FALSE(rest.empty());
+        backend.fill_async(result, 0, 2 * bytes, stream_);
+        ASSERT_EQ(cudaGraphLaunch(replay, stream_), cudaSuccess);
+        backend.synchronize(stream_);
+        EXPECT_EQ(std::count(result, result + bytes, 7), static_cast<std::ptrdiff_t>(bytes)) << "replay " << round;
+        EXPECT_EQ(std::count(result + bytes, result + 2 * bytes, 9), static_cast<std::ptrdiff_t>(bytes));
+        for (void* block : rest)
+            pool_->deallocate(block, other);
+    }
+    expect_parts(text_of<usage_error>([&] { pool_->deallocate(second, stream_); }), {"belongs to the graph"});
+    ASSERT_EQ(cudaGraphExecDestroy(replay), cudaSuccess);
+    EXPECT_TRUE(graphs_end());
+    EXPECT_EQ(pool_->get_pool_size(), 0u);
+    backend.destroy_stream(other);
+    backend.free_pinned(result);
+}
+
+TEST_F(Captures, AStreamThatJoinsTheCaptureSharesItsArena) {
+    const cudaStream_t side = pool_->backend().create_stream();
+    cudaEvent_t fork = nullptr;
+    cudaEvent_t join = nullptr;
+    ASSERT_EQ(cudaEventCreateWithFlags(&fork, cudaEventDisableTiming), cudaSuccess);
+    ASSERT_EQ(cudaEventCreateWithFlags(&join, cudaEventDisableTiming), cudaSuccess);
+    begin();
+    ASSERT_EQ(cudaEventRecord(fork, stream_), cudaSuccess);
+    ASSERT_EQ(cudaStreamWaitEvent(side, fork, 0), cudaSuccess);
+    void* block = pool_->allocate(1000, side);
+    pool_->backend().fill_async(block, 1, 1000, side);
+    pool_->deallocate(block, side);
+    EXPECT_NE(pool_->allocate(1000, stream_), block) << "nothing orders this stream behind the free";
+    ASSERT_EQ(cudaEventRecord(join, side), cudaSuccess);
+    ASSERT_EQ(cudaStreamWaitEvent(stream_, join, 0), cudaSuccess);
+    cudaGraph_t graph = end();
+    EXPECT_EQ(pool_->statistics().live_graphs, 1u);
     cudaGraphDestroy(graph);
-    pool.deallocate(block, stream);
-    pool.backend().destroy_stream(stream);
+    EXPECT_TRUE(graphs_end());
+    cudaEventDestroy(fork);
+    cudaEventDestroy(join);
+    pool_->backend().destroy_stream(side);
+}
+
+TEST_F(Captures, AnAbandonedCaptureLeaksNothing) {
+    for (unsigned round = 0; round < 10; ++round) {
+        begin();
+        ASSERT_NE(pool_->try_allocate(20 * MiB, stream_), nullptr) << "round " << round;
+        // A wait for the stream that is being captured breaks the capture.
+        ASSERT_NE(cudaStreamSynchronize(stream_), cudaSuccess);
+        cudaGraph_t graph = nullptr;
+        ASSERT_NE(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
+        EXPECT_EQ(graph, nullptr);
+        (void)cudaGetLastError();
+        ASSERT_TRUE(graphs_end()) << "round " << round;
+    }
+    EXPECT_EQ(pool_->get_pool_size(), 0u);
+}
+
+TEST_F(Captures, AnotherThreadUsesThePoolMeanwhile) {
+    const cudaStream_t stream = pool_->backend().create_stream();
+    begin();
+    void* of_graph = pool_->allocate(MiB, stream_);
+    std::thread other([&] {
+        for (unsigned i = 0; i < 100; ++i) {
+            void* block = pool_->allocate(MiB + i * 4096, stream);
+            EXPECT_NE(block, of_graph);
+            pool_->backend().fill_async(block, 1, MiB, stream);
+            pool_->deallocate(block, stream);
+        }
+    });
+    other.join();
+    pool_->backend().fill_async(of_graph, 1, MiB, stream_);
+    cudaGraphDestroy(end());
+    EXPECT_TRUE(graphs_end());
+    pool_->backend().destroy_stream(stream);
 }
 
 } // namespace

@@ -14,7 +14,7 @@
 
 namespace cuda_zstd::detail {
 
-class ManualBackend final : public Backend {
+class ManualBackend : public Backend {
 public:
     explicit ManualBackend(unsigned streams) : submitted_(streams + 1), completed_(streams + 1), waits_(streams + 1) {}
 

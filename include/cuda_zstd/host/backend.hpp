@@ -26,6 +26,13 @@ struct BackendEvent {
     void* handle = nullptr;
 };
 
+/// A capture into a graph that is under way.
+struct BackendCapture {
+    /// No other capture of the process has it; 0: there is no capture.
+    std::uint64_t id = 0;
+    void* graph = nullptr;
+};
+
 /// Streams, events, copies and launches. Every member may be called from any thread. Errors of the CUDA runtime
 /// are thrown as `cuda_error` (error.hpp), naming the call and the runtime's reason.
 class CUDA_ZSTD_API Backend {
@@ -64,6 +71,13 @@ public:
 
     /// Whether work submitted to the stream now would go into a graph instead of being run (never on the host).
     virtual bool is_capturing(cudaStream_t stream) = 0;
+
+    /// The capture that work submitted to the stream now would go into; none where it is run. Throws where a capture of
+    /// another stream forbids the question (the legacy stream).
+    virtual BackendCapture capture_of(cudaStream_t stream);
+    /// `release(context)` is called once, when neither the graph nor anything instantiated from it exists any more: on
+    /// any thread, where it must not call a backend. When this throws, it is not called.
+    virtual void retain_by_graph(void* graph, void (*release)(void*), void* context);
 
     virtual BackendEvent create_event() = 0;
     /// An event that cannot be timed: elapsed_ms throws, record costs less.

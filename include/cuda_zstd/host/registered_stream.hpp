@@ -34,8 +34,8 @@ public:
     std::uint64_t id() const noexcept { return id_; }
     MemoryPoolManager& pool() const noexcept { return pool_; }
 
-    /// To be called before a capture of the stream begins, and after it has ended. In between the pool refuses the
-    /// stream, as it refuses a bare handle that is being captured.
+    /// To be called before a capture of the stream begins, and after it has ended. In between what is
+    /// allocated is the graph's, as it is with a bare handle.
     void announce_capture() noexcept { capturing_.store(true, std::memory_order_relaxed); }
     void end_capture() noexcept { capturing_.store(false, std::memory_order_relaxed); }
     bool is_capturing() const noexcept { return capturing_.load(std::memory_order_relaxed); }

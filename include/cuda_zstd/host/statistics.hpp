@@ -72,6 +72,9 @@ struct PoolStatistics {
     std::uint64_t reset_invalidated_blocks = 0;
     std::uint64_t total_invalidated_blocks = 0;
     std::size_t live_device_pools = 0;
+    /// Graphs that hold memory of the pool, and how much. Not among the live blocks.
+    std::size_t live_graphs = 0;
+    std::size_t graph_bytes = 0;
 
     /// 1 - largest free block / free bytes; 0 where nothing is free.
     double fragmentation() const noexcept {

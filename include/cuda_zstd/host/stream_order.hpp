@@ -28,7 +28,12 @@ namespace cuda_zstd::detail {
 class StreamOrder;
 
 /// Whether the pool may use a stream outside of a call that names it.
-enum class StreamLife : std::uint8_t { unknown, registered };
+enum class StreamLife : std::uint8_t {
+    unknown,
+    registered,
+    /// Its work goes into a graph now.
+    captured,
+};
 
 /// A stream as the pool sees it.
 struct StreamRef {
