@@ -3,7 +3,7 @@
 """Checks the PTX that nvcc makes of the device heap: the scope and the order of each access to shared state.
 
 A heap is shared by all blocks of a grid and by several streams, so an access at the scope of a thread block (.cta) is a
-bug that no other test finds. In the kernels of tools/check_ptx_probe.cu, kernels/heap_cuda.cu and kernels/audit_cuda.cu this demands:
+bug that no other test finds. In the kernels of tools/check_ptx_probe.cu, kernels/{heap,audit,chunk}_cuda.cu this demands:
 
   scope   each atomic, ordered load and ordered store has the scope .gpu or .sys; none is without scope, or volatile
   fence   there is no fence: the heap's orders are those of its accesses
@@ -28,7 +28,7 @@ import tempfile
 from collections import Counter
 
 PROBE = "tools/check_ptx_probe.cu"
-SOURCES = (PROBE, "kernels/heap_cuda.cu", "kernels/audit_cuda.cu")
+SOURCES = (PROBE, "kernels/heap_cuda.cu", "kernels/audit_cuda.cu", "kernels/chunk_cuda.cu")
 
 # Plain accesses to global memory that are as they should be: entry function, source file, reason.
 PLAIN_STORES = [
@@ -46,6 +46,7 @@ PLAIN_LOADS = [
     (r"free_kernel", r"check_ptx_probe\.cu$", "the caller's own array"),
     (r"vector_kernel|WarpPoolVector", r"device/warp_pool_vector\.hpp$", "the list's own blocks"),
     (r"scratch_kernel|ScratchFrame", r"device/scratch_frame\.hpp$", "the frame's own blocks"),
+    (r"chunk_take_kernel", r"chunk_cuda\.cu$", "the host's list, written before the launch"),
     (r"report_kernel|survey_kernel", r"heap_cuda\.cu$", "a work area, written by an earlier kernel"),
 ]
 

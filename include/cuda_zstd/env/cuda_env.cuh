@@ -134,11 +134,11 @@ public:
 #endif
     }
 
-    /// A word that changes seldom and orders nothing: whoever reads it beside a change finds either value.
-    CUDA_ZSTD_INLINE std::uint32_t load_word(const std::uint32_t& word) const {
+    /// A word that changes seldom, always relaxed: whoever reads it beside a change finds either value.
+    CUDA_ZSTD_INLINE std::uint32_t load_word(const std::uint32_t& word, Order) const {
         return Ref<std::uint32_t>(const_cast<std::uint32_t&>(word)).load(cuda::std::memory_order_relaxed);
     }
-    CUDA_ZSTD_INLINE void store_word(std::uint32_t& word, std::uint32_t value) const {
+    CUDA_ZSTD_INLINE void store_word(std::uint32_t& word, std::uint32_t value, Order) const {
         Ref<std::uint32_t>(word).store(value, cuda::std::memory_order_relaxed);
     }
     template <class T>

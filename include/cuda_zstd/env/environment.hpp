@@ -45,9 +45,9 @@ concept Environment = requires(E& env, LaneMask mask, std::uint32_t word, std::u
     { env.processor() } -> std::same_as<unsigned>;
     /// Waits a little, longer for a larger attempt; orders nothing.
     env.pause(n);
-    /// A word that changes seldom and orders nothing: whoever reads it beside a change finds either value.
-    { env.load_word(word) } -> std::same_as<std::uint32_t>;
-    env.store_word(word, word);
+    /// A word that changes seldom, always relaxed: whoever reads it beside a change finds either value.
+    { env.load_word(word, Order::relaxed) } -> std::same_as<std::uint32_t>;
+    env.store_word(word, word, Order::relaxed);
     { env.load(a64, Order::acquire) } -> std::same_as<std::uint64_t>;
     env.store(a64, word64, Order::release);
     { env.exchange(a64, word64, Order::acq_rel) } -> std::same_as<std::uint64_t>;

@@ -204,9 +204,9 @@ public:
     unsigned processor() const { return processor_; }
     void pause(unsigned, Site site = Site::here()) const { rl::yield(1, site); }
 
-    /// A word that changes seldom and orders nothing: whoever reads it beside a change finds either value.
-    std::uint32_t load_word(const std::uint32_t& word) const { return word; }
-    void store_word(std::uint32_t& word, std::uint32_t value) const { word = value; }
+    /// A word that changes seldom, always relaxed: whoever reads it beside a change finds either value.
+    std::uint32_t load_word(const std::uint32_t& word, Order) const { return word; }
+    void store_word(std::uint32_t& word, std::uint32_t value, Order) const { word = value; }
     template <class T>
     T load(const atom<T>& a, Order order, Site site = Site::here()) const {
         return a.cell.load(model_order(Access::load, order, site), site);

@@ -61,9 +61,9 @@ public:
     unsigned processor() const { return simulation_->processor(); }
     void pause(unsigned, Site site = Site::here()) const { simulation_->pause(site); }
 
-    /// A word that changes seldom and orders nothing: whoever reads it beside a change finds either value.
-    std::uint32_t load_word(const std::uint32_t& word) const noexcept { return word; }
-    void store_word(std::uint32_t& word, std::uint32_t value) const noexcept { word = value; }
+    /// A word that changes seldom, always relaxed: whoever reads it beside a change finds either value.
+    std::uint32_t load_word(const std::uint32_t& word, Order) const noexcept { return word; }
+    void store_word(std::uint32_t& word, std::uint32_t value, Order) const noexcept { word = value; }
     template <class T>
     T load(const atom<T>& a, Order, Site site = Site::here()) const {
         simulation_->step();

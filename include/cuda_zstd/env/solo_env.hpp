@@ -40,11 +40,11 @@ public:
         if (attempt > 8) std::this_thread::yield();
     }
 
-    /// A word that changes seldom and orders nothing: whoever reads it beside a change finds either value.
-    std::uint32_t load_word(const std::uint32_t& word) const noexcept {
+    /// A word that changes seldom, always relaxed: whoever reads it beside a change finds either value.
+    std::uint32_t load_word(const std::uint32_t& word, Order) const noexcept {
         return std::atomic_ref<std::uint32_t>(const_cast<std::uint32_t&>(word)).load(std::memory_order_relaxed);
     }
-    void store_word(std::uint32_t& word, std::uint32_t value) const noexcept {
+    void store_word(std::uint32_t& word, std::uint32_t value, Order) const noexcept {
         std::atomic_ref<std::uint32_t>(word).store(value, std::memory_order_relaxed);
     }
     template <class T>

@@ -70,7 +70,7 @@ public:
     }
     /// Publishes how many pages claims look at. Calls are in stream order.
     CUDA_ZSTD_HD void set_extent(Env& env, std::uint32_t page_count) const {
-        env.store_word(const_cast<std::uint32_t&>(supply_.pages.page_count), page_count);
+        env.store_word(const_cast<std::uint32_t&>(supply_.pages.page_count), page_count, Order::relaxed);
     }
 
     /// Whether every page of the chunk is free: a look that changes nothing, right at some moment of the call.

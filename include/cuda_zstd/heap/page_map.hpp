@@ -43,7 +43,7 @@ struct PageMap {
     /// decide, so whoever works with an older count is as right.
     std::uint32_t page_count;
 
-    CUDA_ZSTD_INLINE std::uint32_t pages_now(Env& env) const { return env.load_word(page_count); }
+    CUDA_ZSTD_INLINE std::uint32_t pages_now(Env& env) const { return env.load_word(page_count, Order::relaxed); }
 
     /// Whether `count` pages may be free: false is a proof that they are not. Cost: one load.
     CUDA_ZSTD_INLINE bool may_have(Env& env, std::uint32_t count) const {
