@@ -121,7 +121,8 @@ public:
             if (one_class && filled.free_slot_bytes != 0)
                 left = std::to_string(filled.free_slot_bytes) + " bytes of free slots";
             empty(ref, stream, boxes.get(), tally.get(), box_count);
-            pool.compact(stream);
+            // Nobody else uses this heap, so both forms may have their turn.
+            pool.compact(stream, {cycle % 2 == 0 ? Compaction::Form::online : Compaction::Form::quiet, whole_heap});
             const std::string changed = difference(fresh, pool.statistics(stream));
             const Progress progress = read(ref, stream, tally.get());
             if (!changed.empty() || !left.empty() || progress.faults != 0) {
