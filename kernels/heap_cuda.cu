@@ -20,7 +20,10 @@ __global__ void reclaim_kernel(HeapArena heap) {
     cuda_env env;
     const Heap<cuda_env> view = Heap<cuda_env>::over(heap.base, heap.layout);
     __shared__ bool begun;
-    if (threadIdx.x == 0) begun = view.supply().begin_reclaim(env) == SlabSupply<cuda_env>::Reclaim::begun;
+    if (threadIdx.x == 0) {
+        begun = view.supply().begin_reclaim(env) == SlabSupply<cuda_env>::Reclaim::begun;
+        if (begun) view.supply().begin_whole_sweep(env);
+    }
     __syncthreads();
     if (!begun) return;
     view.supply().drain(env, threadIdx.x, blockDim.x);

@@ -114,7 +114,7 @@ public:
     }
 
 private:
-    static constexpr unsigned control_count = 11;
+    static constexpr unsigned control_count = 13;
 
     /// The counts that processors share: of moves, in 64 bits, then of listed slabs.
     template <class Visit>

@@ -33,9 +33,12 @@ public:
         return not_here();
 #endif
     }
+    /// The own bit makes the mask a value of this lane's, which it has anyway: the compiler (13.0) takes the bare
+    /// instruction's result for the warp's, keeps it in a register of the warp, and mixes up groups of lanes that went
+    /// apart and meet again.
     CUDA_ZSTD_INLINE LaneMask converged() const {
 #if defined(__CUDA_ARCH__)
-        return __activemask();
+        return __activemask() | 1u << lane();
 #else
         return not_here();
 #endif

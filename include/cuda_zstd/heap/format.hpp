@@ -42,6 +42,8 @@ CUDA_ZSTD_HD void format_heap(Env& env, void* arena, const HeapLayout& layout, s
     supply.became_empty = &heap.control(ControlCell::became_empty);
     supply.reclaimed = &heap.control(ControlCell::reclaimed);
     supply.epoch = &heap.control(ControlCell::epoch);
+    supply.sweep_mark = &heap.control(ControlCell::sweep_mark);
+    supply.sweep_at = &heap.control(ControlCell::sweep_at);
 }
 
 } // namespace cuda_zstd

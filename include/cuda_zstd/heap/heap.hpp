@@ -41,6 +41,8 @@ enum class ControlCell : unsigned {
     double_frees,
     mapped_pages,      ///< pages that memory is behind: all, but for a heap that grows
     peak_pages_before, ///< the most that were in use before the heap last changed its size
+    sweep_mark,        ///< became_empty when the sweep began that is not yet through
+    sweep_at,          ///< how far it is
 };
 
 template <class Env>
@@ -136,7 +138,7 @@ public:
         if (in_slab && env.lane() == lowest_bit(peers)) {
             seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release) & bits;
             cleared = popcount(seen);
-            if (cleared != 0) now = slabs_.add_credits(env, place.page, cleared);
+            if (cleared != 0) now = slabs_.add_credits(env, place.page, cleared, Order::release);
             if (cleared == popcount(peers)) seen = ~0u;
         }
         Status status = place.status;

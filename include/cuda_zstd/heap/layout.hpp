@@ -18,8 +18,8 @@ namespace cuda_zstd {
 
 /// Words of 32 bits that hold the slot bits of one page: one bit for each slot of the smallest size.
 inline constexpr std::uint32_t slot_words_per_page = page_bytes / min_slot_bytes / 32u;
-/// A slab has at most 2^5 pages, 2 MiB.
-inline constexpr unsigned max_slab_log2_pages = 5;
+/// A slab has at most 2^7 pages, 8 MiB.
+inline constexpr unsigned max_slab_log2_pages = 7;
 /// Slots that a slab aims at; more only where a single page holds more.
 inline constexpr std::uint32_t target_slots = 16384;
 /// Cells that different processors write lie this many bytes apart: a sector of the L2 cache.
@@ -68,8 +68,8 @@ struct HeapLayout {
 
 /// Bytes of the block at the head of the metadata: a line of 128 B for each cell that many processors write, and four
 /// for the heap's own copy of its SlabSupply.
-inline constexpr std::size_t control_bytes = 16 * 128;
-inline constexpr std::size_t supply_copy_offset = 12 * 128;
+inline constexpr std::size_t control_bytes = 17 * 128;
+inline constexpr std::size_t supply_copy_offset = 13 * 128;
 
 inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned processors) {
     HeapLayout layout;
@@ -81,8 +81,8 @@ inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned proces
     layout.stations = static_cast<std::uint32_t>(shards < processors ? shards : processors);
     layout.station_scale = (layout.stations << 16) / processors;
     // Slabs grow with a class's use, from one page. What the cursors of one class may hold back in the end, a slab in
-    // use and one to follow it for each processor: an eighth of the heap.
-    const std::size_t share = arena_bytes / 16 / layout.stations;
+    // use and one to follow it for each processor: a quarter of the heap.
+    const std::size_t share = arena_bytes / 8 / layout.stations;
     while (layout.slab_log2_pages < max_slab_log2_pages &&
            (std::size_t{page_bytes} << (layout.slab_log2_pages + 1)) <= share)
         ++layout.slab_log2_pages;

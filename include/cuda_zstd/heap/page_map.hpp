@@ -22,13 +22,59 @@ inline constexpr std::uint32_t no_page = 0xffffffffu;
 /// Places that a rover points out before a claim searches the map.
 inline constexpr unsigned rover_tries = 3;
 
-/// A processor's own way through the map: of `count` rovers, number `index` visits the words index, index + count, ...
-/// one after the other, and hands out each place once a round, so that callers do not try the same one.
+/// How long a claim looks for a run.
+enum class ClaimEffort : unsigned char {
+    tries, ///< at the places that the rover points out
+    search ///< there, and then everywhere
+};
+
+/// The processors' ways through the map, so that callers do not try the same place. The map is cut into groups of
+/// pages; of `count` rovers, number n visits the groups n, n + count, ... one after the other, and when it has been
+/// through its own, another one's. Each hands out the places of its groups from the first on, and goes back to where
+/// pages were given back, so that a heap's blocks stay together.
 template <class Env>
-struct Rover {
-    typename Env::template atom<std::uint64_t>* position; ///< pages handed out so far
-    std::uint32_t index;
+struct Rovers {
+    using Position = typename Env::template atom<std::uint64_t>;
+
+    char* first;              ///< rover 0's position, in pages; the others' are `stride_bytes` apart
+    std::size_t stride_bytes;
+    std::uint32_t index;      ///< the caller's
     std::uint32_t count;
+    std::uint32_t log2_group_pages; ///< at least 5: whole words
+
+    CUDA_ZSTD_INLINE Position& position(std::uint32_t rover) const {
+        return *reinterpret_cast<Position*>(first + rover * stride_bytes);
+    }
+    /// The caller's next place for `step` pages, a power of two of at most a group: its first page, which may lie
+    /// behind the last of the map's `pages`. A place that smaller claims have entered is given out again.
+    CUDA_ZSTD_HD std::uint32_t next_place(Env& env, std::uint32_t step, std::uint32_t pages) const {
+        const auto at =
+            static_cast<std::uint32_t>(env.fetch_add(position(index), std::uint64_t{step}, Order::relaxed)) &
+            ~(step - 1u);
+        const std::uint32_t groups = ((pages - 1u) >> log2_group_pages) + 1u;
+        const std::uint32_t rounds = (groups + count - 1u) / count;
+        const std::uint32_t turn = at >> log2_group_pages;
+        const std::uint32_t group = (index + turn / rounds * other_rover + count * (turn % rounds)) % groups;
+        return (group << log2_group_pages) + (at & ((1u << log2_group_pages) - 1u));
+    }
+    /// Where a claim of more than a group begins to look: the caller's claims one behind the other, from a region of
+    /// its own on.
+    CUDA_ZSTD_HD std::uint32_t next_region(Env& env, std::uint32_t step, std::uint32_t words) const {
+        const auto at =
+            static_cast<std::uint32_t>(env.fetch_add(position(index), std::uint64_t{step}, Order::relaxed));
+        return (words / count * index + at / 32u) % words;
+    }
+    /// Pages from `page` on were given back.
+    CUDA_ZSTD_HD void go_back(Env& env, std::uint32_t page) const {
+        const std::uint32_t group = page >> log2_group_pages;
+        const std::uint32_t at =
+            (group / count << log2_group_pages) + (page & ((1u << log2_group_pages) - 1u));
+        env.fetch_min(position(group % count), std::uint64_t{at}, Order::relaxed);
+    }
+
+private:
+    /// How far away the rover is whose groups are visited after the own: neighbors are often as busy.
+    static constexpr std::uint32_t other_rover = 61;
 };
 
 template <class Env>
@@ -50,31 +96,33 @@ struct PageMap {
         return env.load(*free_count, Order::acquire) >= count;
     }
 
-    /// Takes `count` adjacent pages. Returns the first, or no_page. Up to 32 lie in one word, aligned to the next power
-    /// of two, where the rover finds them so. Cost: three atomics, two of them one after the other, when the rover's
-    /// place is free; else a pass over the map. What the releasing thread did before its release is visible to the
-    /// claimer; who sees these pages gone sees what the claimer did before.
-    CUDA_ZSTD_RARE std::uint32_t claim(Env& env, std::uint32_t count, const Rover<Env>& rover) const {
-        const std::uint32_t words = (pages_now(env) + 31u) / 32u;
+    /// Takes `count` adjacent pages. Returns the first, or no_page. Up to a group lie aligned to the next power of two,
+    /// where the rover finds them so. Cost: three atomics, two of them one after the other, for up to 32 pages when the
+    /// rover's place is free; else a pass over the map. What the releasing thread did before its release is visible to
+    /// the claimer; who sees these pages gone sees what the claimer did before.
+    CUDA_ZSTD_RARE std::uint32_t claim(Env& env, std::uint32_t count, const Rovers<Env>& rovers,
+                                       ClaimEffort effort) const {
+        const std::uint32_t pages = pages_now(env);
+        const std::uint32_t words = (pages + 31u) / 32u;
         if (words == 0) return no_page;
-        // Runs of many words begin in regions of their own.
-        std::uint32_t word = words / rover.count * rover.index;
+        const std::uint32_t step = count == 1 ? 1u : 2u << highest_bit(count - 1u);
+        std::uint32_t word = 0;
         std::uint32_t page = no_page;
-        if (count <= 32u) {
-            const std::uint32_t rounds = (words + rover.count - 1u) / rover.count;
-            const std::uint32_t step = count == 1 ? 1u : 2u << highest_bit(count - 1u);
+        if (step >> rovers.log2_group_pages <= 1u) {
             for (unsigned attempt = 0; page == no_page && attempt < rover_tries; ++attempt) {
-                // The position of a claim that others of another size came before is not aligned: the place is that
-                // below, and may be taken in part.
-                const auto position =
-                    static_cast<std::uint32_t>(env.fetch_add(*rover.position, std::uint64_t{step}, Order::relaxed));
-                word = (rover.index + rover.count * (position / 32u % rounds)) % words;
-                const std::uint32_t bit = position % 32u & ~(step - 1u);
-                if (take_exactly(env, word, low_bits(count) << bit)) page = word * 32u + bit;
+                const std::uint32_t place = rovers.next_place(env, step, pages);
+                if (place + count > pages) continue;
+                word = place / 32u;
+                std::uint32_t lacking = 0;
+                if (count <= 32u ? take_exactly(env, word, low_bits(count) << place % 32u)
+                                 : take_run(env, place, count, lacking))
+                    page = place;
             }
+        } else {
+            word = rovers.next_region(env, (count + 31u) & ~31u, words);
         }
         if (page == no_page) {
-            if (!may_have(env, count)) return no_page;
+            if (effort == ClaimEffort::tries || !may_have(env, count)) return no_page;
             page = search(env, count, word, words);
             // The second part ends inside the first, so that a run across the start is found too.
             const std::uint32_t overlap = (count + 31u) / 32u + 1u;
@@ -106,13 +154,14 @@ struct PageMap {
         return false;
     }
 
-    /// Gives `count` pages from `first` back. Cost: one atomic for each 32 pages and one for the count. What the
-    /// caller did before is visible to whoever claims them.
-    CUDA_ZSTD_RARE void release(Env& env, std::uint32_t first, std::uint32_t count) const {
+    /// Gives `count` pages from `first` back. Cost: one atomic for each 32 pages, and two. What the caller did before is
+    /// visible to whoever claims them.
+    CUDA_ZSTD_RARE void release(Env& env, std::uint32_t first, std::uint32_t count, const Rovers<Env>& rovers) const {
         // A least count lies just before a release, or is the present one.
         const std::uint32_t before = env.fetch_add(*free_count, count, Order::relaxed);
         if (before < env.load(*least_free, Order::relaxed)) env.fetch_min(*least_free, before, Order::relaxed);
         set_bits(env, first, count);
+        rovers.go_back(env, first);
     }
 
 private:
@@ -155,11 +204,25 @@ private:
         return true;
     }
 
+    /// The first word from `word` on that may have a free page, or `end`: several loads at once, since each takes as
+    /// long as all.
+    CUDA_ZSTD_HD std::uint32_t skip_taken(Env& env, std::uint32_t word, std::uint32_t end) const {
+        constexpr std::uint32_t at_once = 8;
+        for (; word + at_once <= end; word += at_once) {
+            std::uint32_t any = 0;
+            for (std::uint32_t ahead = 0; ahead < at_once; ++ahead)
+                any |= env.load(bits[word + ahead], Order::relaxed);
+            if (any != 0) return word;
+        }
+        return word;
+    }
+
     /// Claims the first run of `count` free pages that begins and ends in words [begin, end).
     CUDA_ZSTD_HD std::uint32_t search(Env& env, std::uint32_t count, std::uint32_t begin, std::uint32_t end) const {
         std::uint32_t run_first = begin * 32u;
         std::uint32_t run_length = 0;
         for (std::uint32_t word = begin; word < end; ++word) {
+            if (run_length == 0 && (word = skip_taken(env, word, end)) == end) break;
             std::uint32_t seen = env.load(bits[word], Order::relaxed);
             unsigned bit = 0;
             while (bit < 32u) {

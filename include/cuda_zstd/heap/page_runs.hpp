@@ -41,7 +41,7 @@ struct PageRuns : SlabReclaim<Env> {
             // would keep all others that are refused from proving it.
             if (turn == 0 ? pages.may_have(env, count) : pages.has_run(env, count)) {
                 stations.begin_move(env);
-                const std::uint32_t page = this->claim_pages(env, count);
+                const std::uint32_t page = this->claim_pages(env, count, ClaimEffort::search);
                 stations.end_move(env);
                 if (page != no_page) {
                     env.store(this->entries[page], PageEntry::of_run(count).raw, Order::relaxed);
@@ -59,7 +59,7 @@ struct PageRuns : SlabReclaim<Env> {
     /// Gives back the run that begins at `page`, whose entry was read as `entry`.
     CUDA_ZSTD_RARE Status release_run(Env& env, std::uint32_t page, PageEntry entry) const {
         if (!env.compare_exchange(this->entries[page], entry.raw, 0u, Order::acq_rel)) return Status::double_free;
-        pages.release(env, page, entry.run_pages());
+        pages.release(env, page, entry.run_pages(), this->rovers(env));
         return Status::ok;
     }
 };

@@ -2,8 +2,9 @@
 // Reclaiming: empty slabs give their pages back, so that these can serve any size.
 //
 // Invariant: there is one reclaimer at a time, and its work is one move. `became_empty` counts the notices that a slab
-// with all its credits is in reach, `reclaimed` is that count as the last reclaimer found it before it looked: equal,
-// with no move under way, they prove that there is nothing to reclaim.
+// with all its credits is in reach, `reclaimed` is that count as it was when the last sweep through all places began:
+// equal, with no move under way, they prove that there is nothing to reclaim. A reclaimer may leave a sweep before its
+// end, when it has what it wants; the next one goes on from there.
 //
 // Progress: lock-free, except that a request waits, a limited number of looks, while another thread reclaims.
 #pragma once
@@ -26,22 +27,29 @@ struct SlabReclaim : SlabShelf<Env> {
     using atom = typename Env::template atom<T>;
     using Shelf::cursor_of, Shelf::list_of, Shelf::word, Shelf::settle, Shelf::stations, Shelf::no_slab;
 
-    atom<std::uint32_t>* reclaimed; ///< became_empty as the last reclaim found it
+    /// More pages than there are: a reclaim that is after these sweeps all places.
+    static constexpr std::uint32_t all_pages = 0xffffffffu;
+
+    atom<std::uint32_t>* reclaimed; ///< became_empty before the last whole sweep
     atom<std::uint32_t>* epoch;     ///< odd while somebody reclaims
+    // The reclaimer's own:
+    atom<std::uint32_t>* sweep_mark; ///< became_empty before the sweep that is under way
+    atom<std::uint32_t>* sweep_at;   ///< stations, class by class, that it has been at
 
     /// Whether a list or a cursor may have a slab of the class: false is a proof that none has.
     CUDA_ZSTD_INLINE bool has_listed(Env& env, unsigned size_class) const {
         return env.load(stations.template listed_count<Env>(size_class), Order::acquire) != 0;
     }
 
-    /// Retires every slab that is empty and in reach, so that its pages can serve any size. Online: it may run beside
-    /// allocations and frees. Returns false when there was nothing to do, true when the caller should look again.
-    CUDA_ZSTD_RARE bool reclaim(Env& env) const {
+    /// Retires slabs that are empty and in reach, so that their pages can serve any size: until `enough` pages are
+    /// free, or all of them. Online: it may run beside allocations and frees. Returns false when there was nothing to
+    /// do, true when the caller should look again.
+    CUDA_ZSTD_RARE bool reclaim(Env& env, std::uint32_t enough = all_pages) const {
         switch (begin_reclaim(env)) {
         case Reclaim::idle:
             return false;
         case Reclaim::begun:
-            drain(env, 0, 1);
+            sweep(env, enough);
             end_reclaim(env);
             return true;
         case Reclaim::busy:
@@ -50,6 +58,9 @@ struct SlabReclaim : SlabShelf<Env> {
         await_reclaim(env);
         return true;
     }
+
+    /// Pages that a reclaim for slabs is after: no more than needed, since all of a size's requests wait meanwhile.
+    CUDA_ZSTD_INLINE std::uint32_t enough_pages(Env& env) const { return this->pages.pages_now(env) / 64u + 1u; }
 
     /// Waits until nobody reclaims, for a bounded time.
     CUDA_ZSTD_RARE void await_reclaim(Env& env) const {
@@ -71,11 +82,12 @@ struct SlabReclaim : SlabShelf<Env> {
             stations.end_move(env);
             return Reclaim::busy;
         }
-        env.store(*reclaimed, mark, Order::release);
+        if (env.load(*sweep_at, Order::relaxed) == 0) env.store(*sweep_mark, mark, Order::relaxed);
         return Reclaim::begun;
     }
 
-    /// The share of one of `workers` in a reclaim that has begun: its stations of each class that has slabs.
+    /// The share of one of `workers` in a whole sweep that has begun: its stations of each class that has slabs. Before
+    /// it, begin_whole_sweep().
     CUDA_ZSTD_HD void drain(Env& env, unsigned worker, unsigned workers) const {
         for (unsigned size_class = 0; size_class < size_class_count; ++size_class) {
             if (!has_listed(env, size_class)) continue;
@@ -84,6 +96,12 @@ struct SlabReclaim : SlabShelf<Env> {
                 drain_list(env, list_of(size_class, station));
             }
         }
+    }
+
+    /// For whoever has begun a reclaim and sweeps all places, from the first on.
+    CUDA_ZSTD_HD void begin_whole_sweep(Env& env) const {
+        env.store(*sweep_at, 0u, Order::relaxed);
+        env.store(*reclaimed, env.load(*this->became_empty, Order::acquire), Order::release);
     }
 
     /// Ends the reclaim, after all workers are done; by the one who began it.
@@ -113,7 +131,7 @@ struct SlabReclaim : SlabShelf<Env> {
     /// Takes all slabs of a list off, retires the empty ones, and puts the others back in their order; as a part of a
     /// reclaim: one that becomes empty while it is held here leaves a notice that this reclaim has not counted. Returns
     /// how many.
-    CUDA_ZSTD_HD unsigned drain_list(Env& env, const SlabList<Env>& slab_list) const {
+    CUDA_ZSTD_RARE unsigned drain_list(Env& env, const SlabList<Env>& slab_list) const {
         unsigned retired = 0;
         std::uint32_t first = no_slab;
         std::uint32_t last = first;
@@ -136,6 +154,47 @@ struct SlabReclaim : SlabShelf<Env> {
         }
         if (first != no_slab) slab_list.push_chain(env, first, last);
         return retired;
+    }
+
+private:
+    /// Goes on with a sweep until `enough` pages are free or it is through.
+    CUDA_ZSTD_RARE void sweep(Env& env, std::uint32_t enough) const {
+        std::uint32_t at = env.load(*sweep_at, Order::relaxed);
+        do {
+            at = sweep_some(env, at);
+        } while (at != 0 && !this->pages.may_have(env, enough));
+        if (at == 0) env.store(*reclaimed, env.load(*sweep_mark, Order::relaxed), Order::release);
+        env.store(*sweep_at, at, Order::relaxed);
+    }
+
+    /// Sweeps a few stations of one class; returns where to go on, 0 at the end.
+    CUDA_ZSTD_RARE std::uint32_t sweep_some(Env& env, std::uint32_t at) const {
+        const unsigned size_class = at / stations.count;
+        const unsigned first = at - size_class * stations.count;
+        unsigned count = stations.count - first;
+        if (has_listed(env, size_class)) {
+            if (count > stations_at_once) count = stations_at_once;
+            for (std::uint32_t used = used_stations(env, size_class, first, count); used != 0; used &= used - 1u) {
+                drain_cursor(env, cursor_of(size_class, first + lowest_bit(used)));
+                drain_list(env, list_of(size_class, first + lowest_bit(used)));
+            }
+        }
+        return at + count < size_class_count * stations.count ? at + count : 0;
+    }
+
+    static constexpr unsigned stations_at_once = 8;
+
+    /// Which of `count` stations have a cursor or a list that is not empty: bit n for station `first` + n. Several are
+    /// looked at at once, since most have nothing.
+    CUDA_ZSTD_RARE std::uint32_t used_stations(Env& env, unsigned size_class, unsigned first, unsigned count) const {
+        std::uint32_t used = 0;
+        for (unsigned ahead = 0; ahead < stations_at_once; ++ahead) {
+            if (ahead >= count) continue;
+            const auto cursor = env.load(cursor_of(size_class, first + ahead), Order::relaxed);
+            const auto head = env.load(*list_of(size_class, first + ahead).head, Order::relaxed);
+            used |= (cursor != 0 || static_cast<std::uint32_t>(head) != 0 ? 1u : 0u) << ahead;
+        }
+        return used;
     }
 };
 

@@ -64,6 +64,11 @@ struct SlabWord {
         const auto now = static_cast<std::uint32_t>(credits());
         return now * slot_bytes > half_bytes && (now < want || (now - want) * slot_bytes <= half_bytes);
     }
+    /// Whether more than half of the slab is free: then a reservation is to come that passes_half.
+    CUDA_ZSTD_INLINE bool is_mostly_free() const {
+        return is_slab() && credits() > 0 &&
+               static_cast<std::uint32_t>(credits()) * slot_bytes_of(size_class()) > page_bytes / 2 << log2_pages();
+    }
     /// What is left of a slab when its pages are given back: the next generation, nothing else.
     CUDA_ZSTD_INLINE SlabWord retired() const {
         const std::uint64_t next = (raw & low_mask) + (std::uint64_t{1} << generation_shift);
@@ -99,7 +104,7 @@ struct SlabMap {
     atom<std::uint32_t>* slot_bits; ///< slot_words_per_page for each page; 1 = taken
 
     /// Reserves up to `want` slots of the slab if it is one of the class. Cost: one atomic, a second one when it
-    /// got less. `returned` is what was over-subtracted: the caller gives it back (SlabShelf::add_credits).
+    /// got less. `returned` is what was over-subtracted: the caller gives it back (SlabShelf::give_back).
     CUDA_ZSTD_HD SlabGrant reserve(Env& env, std::uint32_t slab, unsigned size_class, std::uint32_t want,
                                    std::uint32_t& returned) const {
         const SlabGrant grant = granted(subtract(env, slab, want), slab, size_class, want);
@@ -122,11 +127,11 @@ struct SlabMap {
         return {slab, credits - count, count};
     }
 
-    /// Adds credits: freed slots, whose bits must be clear, or what a reservation gives back. The caller must follow up
-    /// a word that needs care. Cost: one atomic.
-    CUDA_ZSTD_INLINE SlabWord add_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
+    /// Adds credits: of freed slots, whose bits must be clear (release), or what a reservation gives back unused
+    /// (relaxed). The caller must follow up a word that needs care. Cost: one atomic.
+    CUDA_ZSTD_INLINE SlabWord add_credits(Env& env, std::uint32_t slab, std::uint32_t count, Order order) const {
         const std::uint64_t credits = SlabWord::credit(count);
-        return SlabWord{env.fetch_add(words[slab], credits, Order::release) + credits};
+        return SlabWord{env.fetch_add(words[slab], credits, order) + credits};
     }
 
     /// Takes a reserved slot of a slab that was freed into. The lane with number `offset` of its group begins that many

@@ -21,6 +21,9 @@
 
 namespace cuda_zstd {
 
+/// Whether a request for a slab found that others were still being served.
+enum class Haste : unsigned char { none, waited };
+
 template <class Env>
 struct SlabShelf {
     template <class T>
@@ -45,16 +48,22 @@ struct SlabShelf {
     CUDA_ZSTD_INLINE SlabWord word(Env& env, std::uint32_t slab) const {
         return SlabWord{env.load(slabs.words[slab], Order::acquire)};
     }
+    /// The processors' ways through the page map, in groups as large as the largest slab.
+    CUDA_ZSTD_INLINE Rovers<Env> rovers(Env& env) const {
+        const auto cell = [&](unsigned station) {
+            return reinterpret_cast<char*>(stations.cell<Env>(size_class_count, station, Stations::rover));
+        };
+        return {cell(0), static_cast<std::size_t>(cell(1) - cell(0)), stations.here(env), stations.count,
+                slab_log2_pages < 5u ? 5u : slab_log2_pages};
+    }
     /// Takes adjacent pages, from this processor's rover on.
-    CUDA_ZSTD_INLINE std::uint32_t claim_pages(Env& env, std::uint32_t count) const {
-        const unsigned station = stations.here(env);
-        return pages.claim(env, count,
-                           {stations.cell<Env>(size_class_count, station, Stations::rover), station, stations.count});
+    CUDA_ZSTD_INLINE std::uint32_t claim_pages(Env& env, std::uint32_t count, ClaimEffort effort) const {
+        return pages.claim(env, count, rovers(env), effort);
     }
 
-    /// Gives credits to a slab that the caller does not hold.
-    CUDA_ZSTD_HD void add_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
-        const SlabWord now = slabs.add_credits(env, slab, count);
+    /// Gives credits that a reservation did not use back to a slab that the caller does not hold.
+    CUDA_ZSTD_HD void give_back(Env& env, std::uint32_t slab, std::uint32_t count) const {
+        const SlabWord now = slabs.add_credits(env, slab, count, Order::relaxed);
         if (now.needs_care(count)) take_care(env, slab, now, count);
     }
 
@@ -110,27 +119,32 @@ struct SlabShelf {
         if (now.all_free()) env.fetch_add(*became_empty, 1u, Order::release);
     }
 
-    /// The size of a slab that follows one of `previous_log2` (-1: none): twice as large, at least for `want` blocks.
-    CUDA_ZSTD_HD std::uint32_t size_after(unsigned size_class, int previous_log2, std::uint32_t want) const {
+    /// The size of a slab that follows one of `previous_log2` (-1: none), at least for `want` blocks if the heap has
+    /// them: twice as large, but no larger than a share of the pages that are free now. That share is large for
+    /// those who had to wait for a slab, since they need them faster than they come.
+    CUDA_ZSTD_HD std::uint32_t size_after(Env& env, unsigned size_class, int previous_log2, std::uint32_t want,
+                                          Haste haste) const {
         const std::uint64_t slot_bytes = slot_bytes_of(size_class);
         const auto grown = static_cast<std::uint32_t>(previous_log2 + 1);
+        const std::uint32_t share = env.load(*pages.free_count, Order::relaxed) / (2u * stations.count);
         std::uint32_t log2_pages = 0;
-        while (log2_pages < slab_log2_pages &&
+        while (log2_pages < slab_log2_pages && 2u << log2_pages <= share &&
                ((page_bytes << log2_pages) < want * slot_bytes ||
-                (log2_pages < grown && (page_bytes << log2_pages) < target_slots * slot_bytes)))
+                (log2_pages < grown && (haste == Haste::waited || 32u << log2_pages <= share) &&
+                 (page_bytes << log2_pages) < target_slots * slot_bytes)))
             ++log2_pages;
         return log2_pages;
     }
 
-    /// A new slab of at most 2^log2_pages pages, as large as the free pages allow, of which the caller has up to
+    /// A new slab of at most 2^log2_pages pages, smaller where those are not easily found, of which the caller has up to
     /// `want` slots, the last ones; it holds the slab if there are more. `slab` of the grant is no_slab when no page is
     /// free.
     CUDA_ZSTD_RARE SlabGrant make_slab(Env& env, unsigned size_class, std::uint32_t log2_pages,
                                        std::uint32_t want) const {
-        std::uint32_t slab = claim_pages(env, 1u << log2_pages);
-        while (slab == no_page && log2_pages != 0) {
-            --log2_pages;
-            if (pages.may_have(env, 1u << log2_pages)) slab = claim_pages(env, 1u << log2_pages);
+        std::uint32_t slab = no_page;
+        for (;; --log2_pages) {
+            slab = claim_pages(env, 1u << log2_pages, log2_pages == 0 ? ClaimEffort::search : ClaimEffort::tries);
+            if (slab != no_page || log2_pages == 0) break;
         }
         if (slab == no_page) return {no_slab, 0, 0};
         for (std::uint32_t page = 0; page < 1u << log2_pages; ++page)
@@ -148,7 +162,7 @@ private:
     CUDA_ZSTD_RARE void give_pages_back(Env& env, std::uint32_t slab, std::uint32_t count) const {
         for (std::uint32_t page = slab; page < slab + count; ++page)
             env.store(entries[page], 0u, Order::relaxed);
-        pages.release(env, slab, count);
+        pages.release(env, slab, count, rovers(env));
     }
 };
 

@@ -42,8 +42,8 @@ struct SlabSupply : PageRuns<Env> {
         const std::uint32_t slab_plus_1 = Cursor{cursor_raw}.current_plus_1();
         if (slab_plus_1 != 0) {
             const SlabGrant part = SlabMap<Env>::granted(SlabWord{old_raw}, slab_plus_1 - 1u, size_class, want);
-            if (part.count == want) supply->prepare(env, size_class, station, cursor_raw);
-            if (part.count != want) supply->add_credits(env, slab_plus_1 - 1u, want - part.count);
+            if (part.count == want) supply->prepare(env, size_class, station, cursor_raw, Haste::none);
+            if (part.count != want) supply->give_back(env, slab_plus_1 - 1u, want - part.count);
             if (part.count != 0) return part;
         }
         return supply->refill(env, size_class, station, want);
@@ -54,38 +54,36 @@ struct SlabSupply : PageRuns<Env> {
     static CUDA_ZSTD_RARE std::uint32_t find_slot_rarely(const SlabSupply* supply, Env& env, std::uint32_t slab,
                                                          std::uint32_t start, std::uint32_t offset) {
         const std::uint32_t slot = supply->slabs.find_slot(env, slab, start, offset);
-        if (slot == no_slot) supply->add_credits(env, slab, 1);
+        if (slot == no_slot) supply->give_back(env, slab, 1);
         return slot;
     }
 
 private:
     /// Reserves up to `want` slots of the class when the cursor's slab had none.
     CUDA_ZSTD_RARE SlabGrant refill(Env& env, unsigned size_class, unsigned station, std::uint32_t want) const {
-        if (want * slot_bytes_of(size_class) >= page_bytes) {
+        if (fills_a_slab(size_class, want)) {
             const SlabGrant own = take_own_slab(env, size_class, station, want);
             if (own.count != 0) return own;
         }
         atom<std::uint64_t>& cursor = cursor_of(size_class, station);
-        std::uint64_t before = 0;
         unsigned looks = 0;
         unsigned overtaken = 0;
+        Haste haste = Haste::none;
         for (unsigned turn = 0; turn < supply_turns;) {
             const Cursor seen{env.load(cursor, Order::acquire)};
-            if (seen.raw != before) { // others were served: the queue moves
-                before = seen.raw;
-                looks = 0;
-            }
             bool in_debt = false;
             SlabGrant grant = from_slab(env, seen.current_plus_1(), size_class, want, in_debt);
             if (grant.count != 0) return grant;
             if (seen.busy()) {
-                if (++looks == refill_looks) break;
-                env.pause(looks < 64 ? 2 : 7); // a slab is brought within a few microseconds
+                haste = Haste::waited;
+                looks = await_change(env, cursor, seen.raw, looks);
+                if (looks == refill_looks) break;
                 continue;
             }
-            grant = seen.next_plus_1() != 0 ? move_on(env, cursor, seen, size_class, station, want)
-                                            : bring(env, cursor, seen, size_class, station, want);
+            grant = seen.next_plus_1() != 0 ? move_on(env, cursor, seen, size_class, station, want, haste)
+                                            : bring(env, cursor, seen, size_class, station, want, haste);
             if (grant.count != 0 || grant.start == static_cast<std::uint32_t>(Status::full)) return grant;
+            haste = Haste::waited;
             // A turn that others used is not this request's: it counts only if nothing moved here.
             if (env.load(cursor, Order::relaxed) == seen.raw || ++overtaken > refill_looks)
                 env.pause(turn++);
@@ -95,20 +93,67 @@ private:
         return refused(Status::contended);
     }
 
+    /// Looks at a busy cursor until it changes, for a while: slots may also come back to the slab that it has. Returns
+    /// the looks without a change, at most refill_looks.
+    CUDA_ZSTD_RARE unsigned await_change(Env& env, atom<std::uint64_t>& cursor, std::uint64_t seen_raw,
+                                         unsigned looks) const {
+        for (unsigned here = 0; here < looks_at_once && looks < refill_looks; ++here) {
+            env.pause(looks++ < 64 ? 2 : 7); // a slab is brought within a few microseconds
+            if (env.load(cursor, Order::relaxed) != seen_raw) return 0;
+        }
+        return looks;
+    }
+    static constexpr unsigned looks_at_once = 8;
+
+    /// Whether a group's slots are a page or more, and so much of a largest slab that they had better be one.
+    CUDA_ZSTD_INLINE bool fills_a_slab(unsigned size_class, std::uint32_t want) const {
+        const std::uint32_t bytes = want * slot_bytes_of(size_class);
+        return bytes >= page_bytes && bytes >= (page_bytes << this->slab_log2_pages) / 8u;
+    }
+
     /// Brings a cursor that wants one its next slab, while there is still something in the present one. `seen` is the
-    /// cursor as the caller found it.
-    CUDA_ZSTD_RARE void prepare(Env& env, unsigned size_class, unsigned station, std::uint64_t seen_raw) const {
+    /// cursor as the caller found it. Nobody waits for this: who empties the present slab meanwhile brings another.
+    CUDA_ZSTD_RARE void prepare(Env& env, unsigned size_class, unsigned station, std::uint64_t seen_raw,
+                                Haste haste) const {
         atom<std::uint64_t>& cursor = cursor_of(size_class, station);
         const Cursor seen{seen_raw};
-        if (list_of(size_class, station).is_empty(env) && !has_plenty(env)) return;
+        const SlabList<Env> list = list_of(size_class, station);
+        const bool may_make = has_plenty(env);
+        if (!may_make && list.is_empty(env)) return;
         stations.begin_move(env);
-        if (env.compare_exchange(cursor, seen_raw, seen.made_busy().raw, Order::acq_rel))
-            prepare_next(env, cursor, seen.current_plus_1(), size_class, station);
+        const std::uint32_t slab = next_slab(env, list, seen.current_plus_1() - 1u, size_class, may_make, haste);
+        if (slab != no_slab) {
+            std::uint64_t expected = seen_raw;
+            const Cursor ready = Cursor::of(seen.current_plus_1(), slab + 1u);
+            if (env.compare_exchange(cursor, expected, ready.raw, Order::acq_rel)) {
+                published(env, slab);
+            } else {
+                settle(env, slab); // others were faster
+            }
+        }
         stations.end_move(env);
     }
 
+    /// A slab to follow `present`, held by the caller: from the list, or of pages that nobody is short of. Those who
+    /// had to wait make room for a larger one where a slab of the list is empty and too small.
+    CUDA_ZSTD_HD std::uint32_t next_slab(Env& env, const SlabList<Env>& list, std::uint32_t present,
+                                         unsigned size_class, bool may_make, Haste haste) const {
+        const std::uint32_t slab = list.pop(env);
+        if (!may_make || (slab != no_slab && haste == Haste::none)) return slab;
+        const std::uint32_t log2_pages =
+            this->size_after(env, size_class, static_cast<int>(word(env, present).log2_pages()), 1, haste);
+        if (slab != no_slab) {
+            const SlabWord now = word(env, slab);
+            if (!now.all_free() || now.log2_pages() >= log2_pages) return slab;
+            settle(env, slab);
+        }
+        return this->make_slab(env, size_class, log2_pages, 0).slab;
+    }
+
     /// Whether more than a quarter of all pages is free: then a slab may be made before it is needed.
-    CUDA_ZSTD_INLINE bool has_plenty(Env& env) const { return pages.may_have(env, pages.pages_now(env) / 4u + 1u); }
+    CUDA_ZSTD_INLINE bool has_plenty(Env& env) const {
+        return pages.may_have(env, pages.pages_now(env) / 4u + 1u);
+    }
 
     static CUDA_ZSTD_INLINE SlabGrant refused(Status status) {
         return SlabGrant{0, static_cast<std::uint32_t>(status), 0};
@@ -126,12 +171,12 @@ private:
     CUDA_ZSTD_RARE SlabGrant reserve(Env& env, std::uint32_t slab, unsigned size_class, std::uint32_t want) const {
         std::uint32_t returned = 0;
         SlabGrant grant = slabs.reserve(env, slab, size_class, want, returned);
-        if (returned != 0) this->add_credits(env, slab, returned);
+        if (returned != 0) this->give_back(env, slab, returned);
         if (grant.count == 0) grant = refused(Status::contended);
         return grant;
     }
 
-    /// For a group that fills a page: a slab of this station's list, or a new one of the group's size.
+    /// For a group that fills_a_slab: a slab of this station's list, or a new one of the group's size.
     CUDA_ZSTD_RARE SlabGrant take_own_slab(Env& env, unsigned size_class, unsigned station, std::uint32_t want) const {
         SlabGrant grant{no_slab, 0, 0};
         const SlabList<Env> own_list = list_of(size_class, station);
@@ -142,7 +187,7 @@ private:
             grant = reserve(env, listed, size_class, want);
             settle(env, listed);
         } else {
-            grant = this->make_slab(env, size_class, this->size_after(size_class, -1, want), want);
+            grant = this->make_slab(env, size_class, this->size_after(env, size_class, -1, want, Haste::waited), want);
             if (grant.slab != no_slab && grant.start != 0) { // there are more slots
                 own_list.push(env, grant.slab);
                 published(env, grant.slab);
@@ -152,42 +197,23 @@ private:
         return grant;
     }
 
-    /// The cursor's next slab becomes the present one; then another next one is prepared.
+    /// The cursor's next slab becomes the present one.
     CUDA_ZSTD_RARE SlabGrant move_on(Env& env, atom<std::uint64_t>& cursor, Cursor seen, unsigned size_class,
-                                     unsigned station, std::uint32_t want) const {
+                                     unsigned station, std::uint32_t want, Haste haste) const {
         stations.begin_move(env);
         SlabGrant grant = refused(Status::contended);
-        const std::uint32_t present = seen.next_plus_1();
+        const Cursor moved = Cursor::of(seen.next_plus_1(), 0);
         std::uint64_t expected = seen.raw;
-        if (env.compare_exchange(cursor, expected, Cursor::of(present, 0).made_busy().raw, Order::acq_rel)) {
-            grant = reserve(env, present - 1u, size_class, want);
+        const bool is_mine = env.compare_exchange(cursor, expected, moved.raw, Order::acq_rel);
+        if (is_mine) {
+            grant = reserve(env, seen.next_plus_1() - 1u, size_class, want);
             if (seen.current_plus_1() != 0) settle(env, seen.current_plus_1() - 1u);
-            prepare_next(env, cursor, present, size_class, station);
         }
         stations.end_move(env);
+        // Those who have to wait need the next one at once; else whoever passes the present one's half prepares it.
+        if (is_mine && (haste == Haste::waited || !word(env, seen.next_plus_1() - 1u).is_mostly_free()))
+            prepare(env, size_class, station, moved.raw, haste);
         return grant;
-    }
-
-    /// With the cursor busy by the caller's doing: a slab to follow `present`, from this station's list or of pages
-    /// that nobody is short of; then the cursor is free again.
-    CUDA_ZSTD_RARE void prepare_next(Env& env, atom<std::uint64_t>& cursor, std::uint32_t present_plus_1,
-                                     unsigned size_class, unsigned station) const {
-        std::uint32_t slab = list_of(size_class, station).pop(env);
-        if (has_plenty(env)) {
-            const std::uint32_t log2_pages =
-                this->size_after(size_class, static_cast<int>(word(env, present_plus_1 - 1u).log2_pages()), 1);
-            if (slab != no_slab) { // an empty slab that is too small makes room for a larger one
-                const SlabWord now = word(env, slab);
-                if (now.all_free() && now.log2_pages() < log2_pages) {
-                    settle(env, slab);
-                    slab = no_slab;
-                }
-            }
-            if (slab == no_slab) slab = this->make_slab(env, size_class, log2_pages, 0).slab;
-        }
-        env.store(cursor, Cursor::of(present_plus_1, slab == no_slab ? 0 : slab + 1u).raw, Order::release);
-        published(env, present_plus_1 - 1u);
-        if (slab != no_slab) published(env, slab);
     }
 
     /// Whether there may be a slab to bring: false is a proof that there was none, in no list and of no page, when this
@@ -203,7 +229,7 @@ private:
     /// For a cursor with neither credits nor a next slab: another slab, else what there is elsewhere. A slab that
     /// nothing replaces leaves its cursor, so that nobody goes on subtracting from it.
     CUDA_ZSTD_RARE SlabGrant bring(Env& env, atom<std::uint64_t>& cursor, Cursor seen, unsigned size_class,
-                                   unsigned station, std::uint32_t want) const {
+                                   unsigned station, std::uint32_t want, Haste haste) const {
         const bool may_bring = may_bring_slab(env, size_class, station);
         if (!may_bring && seen.current_plus_1() == 0) return search(env, size_class, station, want);
         SlabGrant grant = refused(Status::contended);
@@ -211,7 +237,7 @@ private:
         std::uint64_t expected = seen.raw;
         if (env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) {
             const std::uint32_t slab =
-                may_bring ? acquire_slab(env, size_class, station, seen.current_plus_1(), want) : no_slab;
+                may_bring ? acquire_slab(env, size_class, station, seen.current_plus_1(), want, haste) : no_slab;
             env.store(cursor, Cursor::of(slab == no_slab ? 0 : slab + 1u, 0).raw, Order::release);
             if (slab != no_slab) {
                 grant = reserve(env, slab, size_class, want);
@@ -225,12 +251,13 @@ private:
 
     /// A held slab of the class: from this station's list, else made of free pages, else from another station's list.
     CUDA_ZSTD_RARE std::uint32_t acquire_slab(Env& env, unsigned size_class, unsigned station,
-                                              std::uint32_t exhausted_plus_1, std::uint32_t want) const {
+                                              std::uint32_t exhausted_plus_1, std::uint32_t want,
+                                              Haste haste) const {
         std::uint32_t slab = list_of(size_class, station).pop(env);
         if (slab != no_slab) return slab;
         const int log2_pages =
             exhausted_plus_1 == 0 ? -1 : static_cast<int>(word(env, exhausted_plus_1 - 1u).log2_pages());
-        slab = this->make_slab(env, size_class, this->size_after(size_class, log2_pages, want), 0).slab;
+        slab = this->make_slab(env, size_class, this->size_after(env, size_class, log2_pages, want, haste), 0).slab;
         for (unsigned other = 0; slab == no_slab && other < stations.count; ++other)
             slab = list_of(size_class, other).pop(env);
         return slab;
@@ -245,6 +272,8 @@ private:
             if (!pages.may_have(env, 1)) this->await_reclaim(env);
             return refused(Status::contended);
         }
+        // Empty slabs come before the slots that other processors are using.
+        if (this->reclaim(env, this->enough_pages(env))) return refused(Status::contended);
         bool somebody_inside = false;
         unsigned other = station;
         for (unsigned left = this->has_listed(env, size_class) ? stations.count : 0; left != 0; --left) {
@@ -255,7 +284,7 @@ private:
             if (grant.count == 0) grant = from_slab(env, seen.next_plus_1(), size_class, want, somebody_inside);
             if (grant.count != 0) return grant;
         }
-        if (somebody_inside || this->reclaim(env) || stations.all_moves(env) != before)
+        if (somebody_inside || this->reclaim(env, this->enough_pages(env)) || stations.all_moves(env) != before)
             return refused(Status::contended);
         return refused(Status::full);
     }
