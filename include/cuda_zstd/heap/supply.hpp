@@ -134,21 +134,23 @@ private:
         stations.end_move(env);
     }
 
-    /// A slab to follow `present`, held by the caller: from the list, or of pages that nobody is short of. Those who
-    /// had to wait make room for a larger one where a slab of the list is empty and too small.
+    /// A slab to follow `present`, held by the caller: from the list, or of pages that nobody is short of. A slab of the
+    /// list that is empty and much too small makes room for a larger one.
     CUDA_ZSTD_HD std::uint32_t next_slab(Env& env, const SlabList<Env>& list, std::uint32_t present,
                                          unsigned size_class, bool may_make, Haste haste) const {
         const std::uint32_t slab = list.pop(env);
-        if (!may_make || (slab != no_slab && haste == Haste::none)) return slab;
+        if (!may_make) return slab;
         const std::uint32_t log2_pages =
             this->size_after(env, size_class, static_cast<int>(word(env, present).log2_pages()), 1, haste);
         if (slab != no_slab) {
             const SlabWord now = word(env, slab);
-            if (!now.all_free() || now.log2_pages() >= log2_pages) return slab;
+            if (!now.all_free() || now.log2_pages() + much_smaller_log2 > log2_pages) return slab;
             settle(env, slab);
         }
         return this->make_slab(env, size_class, log2_pages, 0).slab;
     }
+    /// An empty slab is replaced by one of at least 2^2 times its size: less is not worth the work.
+    static constexpr unsigned much_smaller_log2 = 2;
 
     /// Whether more than a quarter of all pages is free: then a slab may be made before it is needed.
     CUDA_ZSTD_INLINE bool has_plenty(Env& env) const {
