@@ -20,7 +20,7 @@ namespace cuda_zstd {
 
 inline constexpr std::uint32_t no_page = 0xffffffffu;
 /// Places that a rover points out before a claim searches the map.
-inline constexpr unsigned rover_tries = 4;
+inline constexpr unsigned rover_tries = 8;
 
 /// How long a claim looks for a run.
 enum class ClaimEffort : unsigned char {

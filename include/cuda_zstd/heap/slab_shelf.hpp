@@ -119,6 +119,9 @@ struct SlabShelf {
         if (now.all_free()) env.fetch_add(*became_empty, 1u, Order::release);
     }
 
+    /// A slab that nobody waited for takes at most this part of a station's share of the free pages.
+    static constexpr std::uint32_t unhurried_share = 8;
+
     /// The size of a slab that follows one of `previous_log2` (-1: none), at least for `want` blocks if the heap has
     /// them: twice as large, but no larger than a share of the pages that are free now. That share is large for
     /// those who had to wait for a slab, since they need them faster than they come.
@@ -130,8 +133,17 @@ struct SlabShelf {
         std::uint32_t log2_pages = 0;
         while (log2_pages < slab_log2_pages && 2u << log2_pages <= share &&
                ((page_bytes << log2_pages) < want * slot_bytes ||
-                (log2_pages < grown && (haste == Haste::waited || 32u << log2_pages <= share) &&
+                (log2_pages < grown && (haste == Haste::waited || unhurried_share << log2_pages <= share) &&
                  (page_bytes << log2_pages) < target_slots * slot_bytes)))
+            ++log2_pages;
+        return log2_pages;
+    }
+
+    /// The size of a slab for `want` blocks.
+    CUDA_ZSTD_HD std::uint32_t size_for(unsigned size_class, std::uint32_t want) const {
+        const std::uint64_t bytes = std::uint64_t{want} * slot_bytes_of(size_class);
+        std::uint32_t log2_pages = 0;
+        while (log2_pages < slab_log2_pages && (page_bytes << log2_pages) < bytes)
             ++log2_pages;
         return log2_pages;
     }

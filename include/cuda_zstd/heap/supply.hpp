@@ -2,9 +2,9 @@
 // Where slots come from when a cursor's slab has none: the slab prepared to follow it, slabs of the list, new slabs,
 // other processors' slabs, and empty slabs of other sizes.
 //
-// Invariant: while a cursor is busy, only the one who made it so changes it. A group whose slots would fill a page
-// waits for nobody: it takes a slab of its own. All others of a processor and class are served by one cursor, whose
-// next slab is prepared while half of the present one is still there, so that moving on is one compare-and-swap.
+// Invariant: while a cursor is busy, only the one who made it so changes it. A group whose slots would fill several
+// pages waits for nobody: it takes a slab of its own. All others of a processor and class are served by one cursor,
+// whose next slab is prepared while half of the present one is still there, so that moving on is one compare-and-swap.
 //
 // Progress: lock-free, except that a group that finds its cursor busy and empty waits for the one who is bringing a
 // slab. That is a running warp, so nothing here waits for one that has not started; if the cursor does not change for
@@ -105,11 +105,11 @@ private:
     }
     static constexpr unsigned looks_at_once = 8;
 
-    /// Whether a group's slots are a page or more, and so much of a largest slab that they had better be one.
-    CUDA_ZSTD_INLINE bool fills_a_slab(unsigned size_class, std::uint32_t want) const {
-        const std::uint32_t bytes = want * slot_bytes_of(size_class);
-        return bytes >= page_bytes && bytes >= (page_bytes << this->slab_log2_pages) / 8u;
+    /// Whether a group's slots had better be a slab of their own: then it need not wait for one that is brought.
+    static CUDA_ZSTD_INLINE bool fills_a_slab(unsigned size_class, std::uint32_t want) {
+        return want * slot_bytes_of(size_class) >= own_slab_pages * page_bytes;
     }
+    static constexpr std::uint32_t own_slab_pages = 8;
 
     /// Brings a cursor that wants one its next slab, while there is still something in the present one. `seen` is the
     /// cursor as the caller found it. Nobody waits for this: who empties the present slab meanwhile brings another.
@@ -189,7 +189,7 @@ private:
             grant = reserve(env, listed, size_class, want);
             settle(env, listed);
         } else {
-            grant = this->make_slab(env, size_class, this->size_after(env, size_class, -1, want, Haste::waited), want);
+            grant = this->make_slab(env, size_class, this->size_for(size_class, want), want);
             if (grant.slab != no_slab && grant.start != 0) { // there are more slots
                 own_list.push(env, grant.slab);
                 published(env, grant.slab);
