@@ -21,6 +21,7 @@ struct ModelPages {
     rl::var<int> bytes[page_count];
 
     PageMap<Env> map() { return {bits, &free_count, &least_free, page_count}; }
+    Rovers<Env> rovers() { return {reinterpret_cast<char*>(&rover), sizeof rover, 0, 1, 5}; }
 
     /// `taken` pages at the front are nobody's to give.
     void prepare(std::uint32_t taken = 0) {
@@ -42,11 +43,11 @@ struct ModelPages {
     }
     /// Claims a run, writes to it and gives it back. Returns whether it got one.
     bool use(Env& env, std::uint32_t count) {
-        const std::uint32_t first = map().claim(env, count, {&rover, 0, 1});
+        const std::uint32_t first = map().claim(env, count, rovers(), ClaimEffort::search);
         if (first == no_page) return false;
         RL_ASSERT(first + count <= page_count);
         touch(first, count);
-        map().release(env, first, count);
+        map().release(env, first, count, rovers());
         return true;
     }
     void expect_free(std::uint32_t count) {
@@ -57,7 +58,7 @@ struct ModelPages {
             set += popcount(env.load(word, Order::relaxed));
         RL_ASSERT(set == count);
         // At rest a run that exists is found.
-        RL_ASSERT(map().claim(env, count, {&rover, 0, 1}) != no_page);
+        RL_ASSERT(map().claim(env, count, rovers(), ClaimEffort::search) != no_page);
     }
 };
 

@@ -22,9 +22,12 @@ inline std::string check_page_map(unsigned maps, std::uint64_t seed) {
         std::vector<Atom<std::uint32_t>> bits(words, Atom<std::uint32_t>{0});
         Atom<std::uint32_t> free_count{0};
         Atom<std::uint32_t> least_free{0};
-        Atom<std::uint64_t> position{draw.below(96 * words)};
-        const std::uint32_t rovers = 1 + draw.below(4);
-        const Rover<solo_env> rover{&position, draw.below(rovers), rovers};
+        Atom<std::uint64_t> positions[4];
+        for (Atom<std::uint64_t>& position : positions)
+            position.value = draw.below(96 * words);
+        const std::uint32_t rover_count = 1 + draw.below(4);
+        const Rovers<solo_env> rovers{reinterpret_cast<char*>(positions), sizeof positions[0], draw.below(rover_count),
+                                      rover_count, 5 + draw.below(3)};
         std::vector<char> is_free(page_count);
         const std::uint32_t share = 1 + draw.below(20);
         for (std::uint32_t page = 0, now = 0; page < page_count; ++page) {
@@ -41,7 +44,7 @@ inline std::string check_page_map(unsigned maps, std::uint64_t seed) {
             possible |= length >= count;
         }
         const std::uint32_t before = free_count.value;
-        const std::uint32_t first = map.claim(env, count, rover);
+        const std::uint32_t first = map.claim(env, count, rovers, ClaimEffort::search);
         const auto say = [&](const char* what) {
             return "map " + std::to_string(index) + ", " + std::to_string(count) + " of " + std::to_string(page_count) +
                    " pages: " + what;
@@ -56,7 +59,7 @@ inline std::string check_page_map(unsigned maps, std::uint64_t seed) {
             if ((bits[page / 32].value >> (page % 32) & 1u) != static_cast<std::uint32_t>(is_free[page]))
                 return say("a bit is wrong after the claim");
         if (first == no_page) continue;
-        map.release(env, first, count);
+        map.release(env, first, count, rovers);
         if (free_count.value != before) return say("the count is wrong after the release");
     }
     return {};

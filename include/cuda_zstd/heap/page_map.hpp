@@ -19,8 +19,9 @@
 namespace cuda_zstd {
 
 inline constexpr std::uint32_t no_page = 0xffffffffu;
-/// Places that a rover points out before a claim searches the map.
-inline constexpr unsigned rover_tries = 8;
+/// Places that a rover points out before a claim searches the map, for up to a word of pages and for more.
+inline constexpr unsigned rover_tries = 3;
+inline constexpr unsigned rover_tries_for_words = 8;
 
 /// How long a claim looks for a run.
 enum class ClaimEffort : unsigned char {
@@ -36,9 +37,9 @@ template <class Env>
 struct Rovers {
     using Position = typename Env::template atom<std::uint64_t>;
 
-    char* first;              ///< rover 0's position, in pages; the others' are `stride_bytes` apart
+    char* first; ///< rover 0's position, in pages; the others' are `stride_bytes` apart
     std::size_t stride_bytes;
-    std::uint32_t index;      ///< the caller's
+    std::uint32_t index; ///< the caller's
     std::uint32_t count;
     std::uint32_t log2_group_pages; ///< at least 5: whole words
 
@@ -60,15 +61,13 @@ struct Rovers {
     /// Where a claim of more than a group begins to look: the caller's claims one behind the other, from a region of
     /// its own on.
     CUDA_ZSTD_HD std::uint32_t next_region(Env& env, std::uint32_t step, std::uint32_t words) const {
-        const auto at =
-            static_cast<std::uint32_t>(env.fetch_add(position(index), std::uint64_t{step}, Order::relaxed));
+        const auto at = static_cast<std::uint32_t>(env.fetch_add(position(index), std::uint64_t{step}, Order::relaxed));
         return (words / count * index + at / 32u) % words;
     }
     /// Pages from `page` on were given back.
     CUDA_ZSTD_HD void go_back(Env& env, std::uint32_t page) const {
         const std::uint32_t group = page >> log2_group_pages;
-        const std::uint32_t at =
-            (group / count << log2_group_pages) + (page & ((1u << log2_group_pages) - 1u));
+        const std::uint32_t at = (group / count << log2_group_pages) + (page & ((1u << log2_group_pages) - 1u));
         env.fetch_min(position(group % count), std::uint64_t{at}, Order::relaxed);
     }
 
@@ -109,7 +108,8 @@ struct PageMap {
         std::uint32_t word = 0;
         std::uint32_t page = no_page;
         if (step >> rovers.log2_group_pages <= 1u) {
-            for (unsigned attempt = 0; page == no_page && attempt < rover_tries; ++attempt) {
+            const unsigned tries = step < 32u ? rover_tries : rover_tries_for_words;
+            for (unsigned attempt = 0; page == no_page && attempt < tries; ++attempt) {
                 const std::uint32_t place = rovers.next_place(env, step, pages);
                 if (place + count > pages) continue;
                 word = place / 32u;
@@ -154,8 +154,8 @@ struct PageMap {
         return false;
     }
 
-    /// Gives `count` pages from `first` back. Cost: one atomic for each 32 pages, and two. What the caller did before is
-    /// visible to whoever claims them.
+    /// Gives `count` pages from `first` back. Cost: one atomic for each 32 pages, and two. What the caller did before
+    /// is visible to whoever claims them.
     CUDA_ZSTD_RARE void release(Env& env, std::uint32_t first, std::uint32_t count, const Rovers<Env>& rovers) const {
         // A least count lies just before a release, or is the present one.
         const std::uint32_t before = env.fetch_add(*free_count, count, Order::relaxed);

@@ -148,9 +148,9 @@ struct SlabShelf {
         return log2_pages;
     }
 
-    /// A new slab of at most 2^log2_pages pages, smaller where those are not easily found, of which the caller has up to
-    /// `want` slots, the last ones; it holds the slab if there are more. `slab` of the grant is no_slab when no page is
-    /// free.
+    /// A new slab of at most 2^log2_pages pages, smaller where those are not easily found, of which the caller has up
+    /// to `want` slots, the last ones; it holds the slab if there are more. `slab` of the grant is no_slab when no page
+    /// is free.
     CUDA_ZSTD_RARE SlabGrant make_slab(Env& env, unsigned size_class, std::uint32_t log2_pages,
                                        std::uint32_t want) const {
         std::uint32_t slab = no_page;

@@ -134,8 +134,8 @@ private:
         stations.end_move(env);
     }
 
-    /// A slab to follow `present`, held by the caller: from the list, or of pages that nobody is short of. A slab of the
-    /// list that is empty and much too small makes room for a larger one.
+    /// A slab to follow `present`, held by the caller: from the list, or of pages that nobody is short of. A slab of
+    /// the list that is empty and much too small makes room for a larger one.
     CUDA_ZSTD_HD std::uint32_t next_slab(Env& env, const SlabList<Env>& list, std::uint32_t present,
                                          unsigned size_class, bool may_make, Haste haste) const {
         const std::uint32_t slab = list.pop(env);
@@ -153,9 +153,7 @@ private:
     static constexpr unsigned much_smaller_log2 = 2;
 
     /// Whether more than a quarter of all pages is free: then a slab may be made before it is needed.
-    CUDA_ZSTD_INLINE bool has_plenty(Env& env) const {
-        return pages.may_have(env, pages.pages_now(env) / 4u + 1u);
-    }
+    CUDA_ZSTD_INLINE bool has_plenty(Env& env) const { return pages.may_have(env, pages.pages_now(env) / 4u + 1u); }
 
     static CUDA_ZSTD_INLINE SlabGrant refused(Status status) {
         return SlabGrant{0, static_cast<std::uint32_t>(status), 0};
@@ -253,8 +251,7 @@ private:
 
     /// A held slab of the class: from this station's list, else made of free pages, else from another station's list.
     CUDA_ZSTD_RARE std::uint32_t acquire_slab(Env& env, unsigned size_class, unsigned station,
-                                              std::uint32_t exhausted_plus_1, std::uint32_t want,
-                                              Haste haste) const {
+                                              std::uint32_t exhausted_plus_1, std::uint32_t want, Haste haste) const {
         std::uint32_t slab = list_of(size_class, station).pop(env);
         if (slab != no_slab) return slab;
         const int log2_pages =
