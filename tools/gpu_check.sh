@@ -140,7 +140,7 @@ run_nsys() {
     step "nsys" 100 env LD_LIBRARY_PATH="${CUDA_ZSTD_NSYS_LIBRARIES:+$CUDA_ZSTD_NSYS_LIBRARIES:}${LD_LIBRARY_PATH:-}" \
         python3 tools/nsys_check.py "$build/tools/pool_zstd/pool-zstd" "$input" build/nsys || status=$?
     if ((status == 77)); then
-        rows[-1]="nsys                         skipped: no nsys on this machine"
+        rows[-1]="nsys                         skipped: no nsys on this machine, or no libdw.so.1 for it"
         ((failures -= 1))
     fi
     return 0
