@@ -24,6 +24,7 @@ class DevicePool;
 class RegisteredStream;
 struct PoolOptions;
 struct PoolStatistics;
+struct StreamShare;
 
 /// A block as the pool describes it to its callers: 32 bytes.
 struct PoolBlock {
@@ -106,6 +107,8 @@ public:
     // What follows needs cuda_zstd_memory_pool_enhanced.h for its types.
 
     PoolStatistics statistics() const;
+    /// What each stream has done and has, by the stream's id. Other calls wait. O(live blocks + streams * log streams).
+    std::vector<StreamShare> stream_statistics() const;
     /// Every block, live and free, in address order. O(n log n).
     std::vector<PoolBlock> snapshot() const;
     /// Writes arenas, blocks, figures and, where they are tracked, call sites as JSON (docs/snapshot.schema.json).

@@ -199,6 +199,7 @@ void MemoryPoolManager::print_allocated_blocks(std::FILE* to) const {
 void MemoryPoolManager::print_allocated_blocks(std::ostream& to) const { to << state_->live_blocks_text(); }
 
 PoolStatistics MemoryPoolManager::statistics() const { return state_->statistics(); }
+std::vector<StreamShare> MemoryPoolManager::stream_statistics() const { return state_->stream_statistics(); }
 std::vector<PoolBlock> MemoryPoolManager::snapshot() const { return state_->snapshot(); }
 void MemoryPoolManager::write_snapshot(std::FILE* to) const { state_->write_snapshot(to); }
 const PoolOptions& MemoryPoolManager::options() const noexcept { return state_->options; }

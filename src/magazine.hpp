@@ -8,6 +8,7 @@
 
 #include "cuda_zstd/host/live_table.hpp"
 #include "cuda_zstd/host/stream_order.hpp"
+#include "stream_counts.hpp"
 
 #include <algorithm>
 #include <array>
@@ -52,6 +53,8 @@ public:
     std::uint64_t last_use = 0;
     /// Frees in a row that found no room because of other streams' blocks.
     unsigned refused = 0;
+    /// Of the thread's calls on the stream.
+    StreamCount count;
     /// Stands for blocks that were here and went to the pools: still to be recorded, if somebody wants them.
     TicketRef open;
 

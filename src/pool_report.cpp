@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <limits>
+#include <map>
 
 namespace cuda_zstd {
 
@@ -72,6 +73,33 @@ PoolStatistics MemoryPoolManager::State::statistics() const {
     s.live_graphs = graphs.graphs;
     s.graph_bytes = graphs.bytes;
     return s;
+}
+
+std::vector<StreamShare> MemoryPoolManager::State::stream_statistics() const {
+    require_own_process();
+    const Alone alone(*this);
+    std::map<std::uint64_t, StreamShare> shares;
+    const auto add = [&](std::uint64_t stream_id, const StreamCount& count) {
+        StreamShare& share = shares[stream_id];
+        share.stream_id = stream_id;
+        share.allocations += count.allocations;
+        share.hits += count.allocations - count.misses;
+        share.deallocations += count.deallocations;
+    };
+    caches_.shared.streams.for_each(add);
+    alone.caches.for_each([&](const ThreadCache& cache) { cache.for_each_stream(add); });
+    live_.for_each([&](const Record& record) {
+        if (record.state() == Record::State::cached) return;
+        add(record.stream_id, {});
+        StreamShare& share = shares[record.stream_id];
+        ++share.live_blocks;
+        share.allocated_bytes += record.requested_bytes();
+    });
+    if (const StreamCount others = caches_.shared.streams.others(); !others.empty()) add(StreamShare::others, others);
+    std::vector<StreamShare> listed;
+    for (const auto& [id, share] : shares)
+        listed.push_back(share);
+    return listed;
 }
 
 std::vector<PoolBlock> MemoryPoolManager::State::snapshot() const {

@@ -261,6 +261,7 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
         counting.tally.hit(kind, SmallPool::class_of(bytes), bytes, piece.bytes, caches_.shared.published);
     else
         counting.tally.miss(kind, bytes, piece.bytes, caches_.shared.published);
+    counting.count(stream.id, {1, piece.origin == Origin::own ? 0u : 1u, 0});
     const Granted granted{piece.ptr, record->sequence()};
     record->become(kind == PoolKind::device ? Record::State::device_arena : Record::State::live);
     return granted;
@@ -324,6 +325,7 @@ void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, Thr
     {
         const OwnersStay stay(counting.lock());
         counting.tally.freed(record.kind(), record.requested_bytes(), record.usable_bytes(), caches_.shared.published);
+        counting.count(stream.id, {0, 0, 1});
     }
     if (record.kind() == PoolKind::device) device_pools_.fetch_sub(1, relaxed);
     if (strands) {

@@ -64,6 +64,7 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
         return static_cast<std::size_t>(caches_.live_bytes());
     }
     PoolStatistics statistics() const;
+    std::vector<StreamShare> stream_statistics() const;
     std::vector<PoolBlock> snapshot() const;
     void write_snapshot(std::FILE* to) const;
     std::string live_blocks_text() const;

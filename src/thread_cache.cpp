@@ -11,6 +11,17 @@ constexpr unsigned frees_for_a_place = 32;
 
 } // namespace
 
+/// The magazine's stream has none any more.
+void ThreadCache::leave_count(Magazine& magazine) noexcept {
+    if (!magazine.count.empty()) shared_.streams.add(magazine.stream_id, magazine.count);
+    magazine.count = {};
+}
+
+void ThreadCache::leave_counts() noexcept {
+    for (auto& magazine : magazines_)
+        if (magazine != nullptr) leave_count(*magazine);
+}
+
 /// A magazine for a stream that has none: a new one, or the empty one that was used longest ago; null where there is
 /// none.
 Magazine* ThreadCache::assign(std::uint64_t stream_id) {
@@ -29,6 +40,7 @@ Magazine* ThreadCache::assign(std::uint64_t stream_id) {
     // What its stream left open, another free of that stream may record; this thread has no more to do with it.
     magazine->open.reset();
     magazine->refused = 0;
+    leave_count(*magazine);
     magazine->stream_id = stream_ids_[at] = stream_id;
     return magazine;
 }
@@ -86,6 +98,7 @@ ThreadCache::Leaving ThreadCache::take_all(std::uint64_t stream_id) noexcept {
 }
 
 void ThreadCache::forget_blocks() noexcept {
+    leave_counts();
     for (auto& magazine : magazines_)
         magazine.reset();
     stream_ids_ = filled();

@@ -24,6 +24,7 @@ struct CacheShared {
     /// Most bytes in the magazines of one thread.
     std::size_t most_bytes = 0;
     PublishedBytes published;
+    StreamCounts streams;
     alignas(64) std::atomic<std::uint64_t> sequence{0};
 };
 
@@ -53,6 +54,7 @@ public:
         record->renumber(next_sequence(), kind, BlockRecord::unticketed_mark);
         record->ticks = ticks_now();
         tally.hit(kind, index, bytes, usable_bytes, shared_.published);
+        ++magazine->count.allocations;
         record->become(BlockRecord::State::live);
         return record;
     }
@@ -74,6 +76,7 @@ public:
         if (!record.since_allocation.empty()) record.since_allocation.clear();
         set_cached(bytes);
         tally.freed(record.kind(), record.requested_bytes(), usable_bytes, shared_.published);
+        ++magazine.count.deallocations;
         record.become(BlockRecord::State::cached);
         return true;
     }
@@ -117,8 +120,22 @@ public:
         }
         return ++sequence_;
     }
+    /// Counts what the pools have done for a stream.
+    void count(std::uint64_t stream_id, const StreamCount& more) noexcept {
+        if (Magazine* magazine = find(stream_id))
+            magazine->count.add(more);
+        else
+            shared_.streams.add(stream_id, more);
+    }
+    template <class Visit>
+    void for_each_stream(const Visit& visit) const {
+        for (const auto& magazine : magazines_)
+            if (magazine != nullptr) visit(magazine->stream_id, magazine->count);
+    }
     void close() noexcept { closed_ = true; }
     void open() noexcept { closed_ = false; }
+    /// The thread ends.
+    void leave_counts() noexcept;
     /// Drops all magazines: their blocks are no more.
     void forget_blocks() noexcept;
     template <class Visit>
@@ -139,6 +156,7 @@ private:
     void set_cached(std::size_t bytes) noexcept { cached_bytes_.store(bytes, std::memory_order_relaxed); }
     Leaving take_all(unsigned at) noexcept;
     Magazine* assign(std::uint64_t stream_id);
+    void leave_count(Magazine& magazine) noexcept;
 
     OwnedLock lock_;
     bool closed_ = false;

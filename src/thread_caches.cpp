@@ -106,6 +106,7 @@ void ThreadCaches::merge(ThreadCache& cache) {
         const std::lock_guard common(nobodys_.lock());
         cache.tally.publish(shared.published);
         nobodys_.tally.add(cache.tally);
+        cache.leave_counts();
     }
     std::erase_if(caches_, [&](const auto& present) { return present.get() == &cache; });
 }

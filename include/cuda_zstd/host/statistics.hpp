@@ -37,6 +37,20 @@ struct SizeClassShare {
 /// The largest request of a size class, in bytes.
 CUDA_ZSTD_API std::size_t request_class_bytes(std::size_t index) noexcept;
 
+/// One stream's part. A free counts for the stream that it was made on, a live block for that of its allocation.
+struct StreamShare {
+    /// Stands for streams of long ago, counted together.
+    static constexpr std::uint64_t others = ~std::uint64_t{0};
+    /// Of the backend.
+    std::uint64_t stream_id = 0;
+    std::size_t live_blocks = 0;
+    /// Requested bytes of the live blocks.
+    std::size_t allocated_bytes = 0;
+    std::uint64_t allocations = 0;
+    std::uint64_t hits = 0;
+    std::uint64_t deallocations = 0;
+};
+
 struct PoolStatistics {
     /// Requested bytes of live blocks, now and at most. The peak is exact where one thread uses the pool; each further
     /// one may add up to 16 MiB to it.
