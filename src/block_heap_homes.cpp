@@ -171,9 +171,15 @@ void BlockHeap::settle() {
 
 Dependencies BlockHeap::pending() const {
     Dependencies united;
+    // Blocks that were freed together have one ticket.
+    const Ticket* last = nullptr;
     const auto collect = [&](const AgeList& list) {
-        for (const Block& block : list)
+        for (const Block& block : list) {
+            if (block.dependencies.size() == 1 &&
+                std::exchange(last, block.dependencies.front().get()) == block.dependencies.front().get())
+                continue;
             united.add(block.dependencies);
+        }
     };
     collect(pending_);
     for (const auto& [id, home] : streams_)

@@ -20,6 +20,15 @@ void Dependencies::clear() noexcept {
 }
 
 void Dependencies::add(const TicketRef& ticket) {
+    // As a rule: the only ticket, or the stream's next one.
+    if (first_ == ticket) return;
+    if (more_ == nullptr && first_ != nullptr && first_->stream_id == ticket->stream_id) {
+        if (first_->began > ticket->ended.load(relaxed)) return;
+        if (first_->ended.load(relaxed) < ticket->began) {
+            first_ = ticket;
+            return;
+        }
+    }
     bool covered = false;
     for_each([&](const TicketRef& present) {
         covered |= present == ticket ||

@@ -77,12 +77,12 @@ public:
     }
     std::size_t bytes() const noexcept { return bytes_; }
     /// Whether a block of this size may come back before long: a slot, a size that has a place, or one that was seen
-    /// lately; or nobody else wants the place. Else it is from now on one that was seen.
-    bool expects(const BlockRecord& record) noexcept {
+    /// lately; or it fits in and nobody else wants the place. Else it is from now on one that was seen.
+    bool expects(const BlockRecord& record, std::size_t room_bytes) noexcept {
         if (bin_of(record) != nullptr) return true;
-        for (const Bin& bin : blocks_)
-            if (bin.count == 0) return true;
         const std::size_t bytes = record.usable_bytes();
+        for (unsigned i = 0; bytes <= room_bytes && i < most_sizes; ++i)
+            if (blocks_[i].count == 0) return true;
         // The middle bits of a product depend on all lower ones.
         std::size_t& seen = seen_[(bytes / granule_bytes * 0x9E3779B97F4A7C15u) >> 40 & (most_seen - 1)];
         return std::exchange(seen, bytes) == bytes;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "thread_cache.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace cuda_zstd::detail {
@@ -49,8 +50,9 @@ ThreadCache::Room ThreadCache::make_room(const BlockRecord& record, std::uint64_
     Magazine* magazine = find(stream_id);
     if (magazine == nullptr) magazine = assign(stream_id);
     // Sizes that come once would push out those that come again.
-    if (magazine != nullptr && !magazine->expects(record)) return Room::refused;
-    const bool fits = cached_bytes() + record.usable_bytes() <= shared_.most_bytes;
+    const std::size_t room_bytes = shared_.most_bytes - std::min(cached_bytes(), shared_.most_bytes);
+    if (magazine != nullptr && !magazine->expects(record, room_bytes)) return Room::refused;
+    const bool fits = record.usable_bytes() <= room_bytes;
     if (magazine == nullptr || !fits) {
         // Its own blocks may always leave; of the others' magazines the one that was used longest ago.
         if (magazine != nullptr && magazine->bytes() >= record.usable_bytes()) {
