@@ -18,8 +18,6 @@ using namespace cuda_zstd;
 
 namespace {
 
-constexpr std::uint64_t unit_bytes = std::uint64_t{2} << 20;
-
 /// Streams of the replay for those of the trace.
 class Streams {
 public:

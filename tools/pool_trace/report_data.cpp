@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
+#include "live_blocks.hpp"
 #include "report.hpp"
 #include "summary.hpp"
+#include "units.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <bit>
 #include <map>
 #include <stdexcept>
 
@@ -19,9 +20,7 @@ namespace {
 constexpr std::size_t most_points = 2000;
 constexpr std::uint64_t arena_gap_bytes = std::uint64_t{64} << 20;
 
-std::string mebibytes(std::uint64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)); }
-
-unsigned power_of_two(std::uint64_t value) { return value <= 1 ? 0 : static_cast<unsigned>(std::bit_width(value - 1)); }
+std::string in_mebibytes(std::uint64_t bytes) { return fmt::format("{:.1f} MiB", mebibytes(bytes)); }
 
 /// [ns, bytes in use, bytes mapped] at most `most_points` times: of each stretch of time the moment with most in use.
 json over_time(const Trace& trace, std::uint64_t end_ns) {
@@ -29,26 +28,20 @@ json over_time(const Trace& trace, std::uint64_t end_ns) {
         std::uint64_t ns = 0, live = 0, mapped = 0;
     };
     std::vector<Point> points;
-    std::map<std::uint64_t, std::uint64_t> blocks;
+    LiveBlocks<std::uint64_t> blocks;
     std::uint64_t live = 0, mapped = 0;
     const std::uint64_t step = end_ns / most_points + 1;
     std::uint64_t bucket = ~std::uint64_t{0};
     for (const Event& event : trace.events) {
         if (!succeeded(event.outcome)) continue;
-        if (is_allocation(event.call)) {
-            blocks[event.pointer] = event.bytes;
-            live += event.bytes;
-        } else if (is_free(event.call)) {
-            if (const auto found = blocks.find(event.pointer); found != blocks.end()) {
-                live -= found->second;
-                blocks.erase(found);
-            }
-        } else if (event.call == Call::reset) {
-            blocks.clear();
-            live = 0;
-        } else if (event.call == Call::capacity) {
-            mapped = event.bytes;
-        }
+        blocks.follow(
+            event,
+            [&] {
+                live += event.bytes;
+                return event.bytes;
+            },
+            [&](std::uint64_t bytes) { live -= bytes; });
+        if (event.call == Call::capacity) mapped = event.bytes;
         const std::uint64_t now = order_of(event);
         if (now / step != bucket) {
             bucket = now / step;
@@ -107,8 +100,8 @@ void add_trace(const Trace& trace, json& data, std::vector<std::string>& advice)
                        {"allocations", pool.allocations},
                        {"hits", pool.hits},
                        {"out of memory", pool.out_of_memory},
-                       {"live at most", mebibytes(pool.peak_live_bytes)},
-                       {"mapped at most", mebibytes(pool.peak_mapped_bytes)},
+                       {"live at most", in_mebibytes(pool.peak_live_bytes)},
+                       {"mapped at most", in_mebibytes(pool.peak_mapped_bytes)},
                        {"blocks at the end", pool.live_blocks}};
     if (!data.contains("live")) {
         blocks_at(all, pool.peak_live_ns, data);
@@ -117,26 +110,26 @@ void add_trace(const Trace& trace, json& data, std::vector<std::string>& advice)
     }
     if (!trace.cut.empty()) advice.push_back("The trace is cut: " + trace.cut + ".");
     if (pool.allocations != 0 && pool.hits * 10 < pool.allocations * 9)
-        advice.push_back(fmt::format(
-            "Only {:.0f} % of the allocations were hits. CUDA_ZSTD_POOL_INITIAL_SIZE={} maps at "
-            "the start what the pool had to map in the end.",
-            100.0 * static_cast<double>(pool.hits) / static_cast<double>(pool.allocations), pool.peak_mapped_bytes));
+        advice.push_back(
+            fmt::format("Only {:.0f} % of the allocations were hits. CUDA_ZSTD_POOL_INITIAL_SIZE={} maps at "
+                        "the start what the pool had to map in the end.",
+                        percent(pool.hits, pool.allocations), pool.peak_mapped_bytes));
     if (pool.peak_live_bytes != 0 && pool.peak_mapped_bytes > pool.peak_live_bytes * 3 / 2)
         advice.push_back(
             fmt::format("{} were mapped for {} in use at most, {:.1f} times as much. pool-trace advise says "
                         "with which strategy and limit the program would have done with less.",
-                        mebibytes(pool.peak_mapped_bytes), mebibytes(pool.peak_live_bytes),
+                        in_mebibytes(pool.peak_mapped_bytes), in_mebibytes(pool.peak_live_bytes),
                         static_cast<double>(pool.peak_mapped_bytes) / static_cast<double>(pool.peak_live_bytes)));
     if (pool.out_of_memory != 0)
         advice.push_back(fmt::format("{} allocations found no memory. Raise CUDA_ZSTD_POOL_MAX_SIZE, or free earlier: "
                                      "{} were in use at most.",
-                                     pool.out_of_memory, mebibytes(pool.peak_live_bytes)));
+                                     pool.out_of_memory, in_mebibytes(pool.peak_live_bytes)));
     if (pool.refused != 0)
         advice.push_back(fmt::format("{} calls were refused as wrong: pool-trace print shows which.", pool.refused));
     if (pool.live_blocks != 0)
         advice.push_back(fmt::format("{} blocks of {} in all are never freed. CUDA_ZSTD_POOL_TRACK=all names the calls "
                                      "that allocated them.",
-                                     pool.live_blocks, mebibytes(pool.live_bytes)));
+                                     pool.live_blocks, in_mebibytes(pool.live_bytes)));
 }
 
 void add_snapshot(const std::string& text, json& data, std::vector<std::string>& advice) {
@@ -150,10 +143,10 @@ void add_snapshot(const std::string& text, json& data, std::vector<std::string>&
     const double fragmentation = statistics.at("fragmentation").get<double>();
     data["moment"] = "when the snapshot was written";
     data["snapshot_figures"] = {{"strategy", snapshot.at("strategy")},
-                                {"in use", mebibytes(figure("allocated_bytes"))},
-                                {"mapped", mebibytes(figure("capacity_bytes"))},
-                                {"free", mebibytes(figure("free_bytes"))},
-                                {"largest free block", mebibytes(figure("largest_free_block_bytes"))},
+                                {"in use", in_mebibytes(figure("allocated_bytes"))},
+                                {"mapped", in_mebibytes(figure("capacity_bytes"))},
+                                {"free", in_mebibytes(figure("free_bytes"))},
+                                {"largest free block", in_mebibytes(figure("largest_free_block_bytes"))},
                                 {"fragmentation", fmt::format("{:.1f} %", 100 * fragmentation)},
                                 {"live blocks", figure("live_blocks")},
                                 {"free blocks", figure("free_blocks")}};
@@ -165,11 +158,13 @@ void add_snapshot(const std::string& text, json& data, std::vector<std::string>&
         advice.push_back(fmt::format("{} are free, but the largest piece has {}: a larger request would map more. "
                                      "CUDA_ZSTD_POOL_STRATEGY=first-fit keeps blocks together at low addresses; blocks "
                                      "that live long are best allocated first.",
-                                     mebibytes(figure("free_bytes")), mebibytes(figure("largest_free_block_bytes"))));
+                                     in_mebibytes(figure("free_bytes")),
+                                     in_mebibytes(figure("largest_free_block_bytes"))));
     if (figure("live_block_bytes") > figure("allocated_bytes") * 5 / 4)
         advice.push_back(fmt::format("Blocks cover {} for {} that were asked for: many sizes are just above a size "
                                      "class. Sizes near the class below would save the rest.",
-                                     mebibytes(figure("live_block_bytes")), mebibytes(figure("allocated_bytes"))));
+                                     in_mebibytes(figure("live_block_bytes")),
+                                     in_mebibytes(figure("allocated_bytes"))));
     if (figure("failed_allocations") != 0)
         advice.push_back(fmt::format("{} allocations found no memory.", figure("failed_allocations")));
 }

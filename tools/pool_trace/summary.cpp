@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "summary.hpp"
 
+#include "live_blocks.hpp"
+#include "units.hpp"
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <bit>
 #include <iterator>
-#include <unordered_map>
 
 namespace pool_trace {
 namespace {
@@ -17,74 +18,63 @@ std::uint64_t quantile(const std::vector<std::uint64_t>& sorted, double share) {
     return sorted[std::min(sorted.size() - 1, static_cast<std::size_t>(share * static_cast<double>(sorted.size())))];
 }
 
-double mebibytes(std::uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
-
 } // namespace
 
 std::vector<Life> lives(const Trace& trace) {
     std::vector<Life> all;
-    std::map<std::uint32_t, std::unordered_map<std::uint64_t, std::size_t>> live;
-    for (const Event& event : trace.events) {
-        auto& pool = live[event.pool];
-        if (is_allocation(event.call) && succeeded(event.outcome)) {
-            pool[event.pointer] = all.size();
-            all.push_back({event.pool, event.pointer, event.bytes, event.stream, event.thread, event.end, {}});
-        } else if (is_free(event.call) && succeeded(event.outcome)) {
-            const auto found = pool.find(event.pointer);
-            if (found == pool.end()) continue;
-            all[found->second].end_ns = event.begin;
-            pool.erase(found);
-        } else if (event.call == Call::reset && succeeded(event.outcome)) {
-            for (const auto& [pointer, index] : pool)
-                all[index].end_ns = event.end;
-            pool.clear();
-        }
-    }
+    LiveBlocks<std::size_t> live;
+    for (const Event& event : trace.events)
+        live.follow(
+            event,
+            [&] {
+                all.push_back({event.pool, event.pointer, event.bytes, event.stream, event.thread, event.end, {}});
+                return all.size() - 1;
+            },
+            [&](std::size_t index) { all[index].end_ns = is_free(event.call) ? event.begin : event.end; });
     return all;
 }
 
+namespace {
+
+void add_allocation(PoolSummary& pool, const Event& event) {
+    ++pool.allocations;
+    pool.hits += event.outcome == Outcome::done;
+    pool.live_bytes += event.bytes;
+    if (pool.live_bytes > pool.peak_live_bytes) {
+        pool.peak_live_bytes = pool.live_bytes;
+        pool.peak_live_ns = event.end;
+    }
+    ++pool.allocations_by_stream[event.stream];
+    ++pool.allocations_by_thread[event.thread];
+    ++pool.allocations_by_size[power_of_two(event.bytes)];
+    pool.allocate_ns.push_back(event.end - event.begin);
+}
+
+} // namespace
+
 std::map<std::uint32_t, PoolSummary> summarize(const Trace& trace) {
     std::map<std::uint32_t, PoolSummary> pools;
-    std::map<std::uint32_t, std::unordered_map<std::uint64_t, std::uint64_t>> live;
+    LiveBlocks<std::uint64_t> live;
     for (const Event& event : trace.events) {
         PoolSummary& pool = pools[event.pool];
-        auto& blocks = live[event.pool];
         pool.out_of_memory += event.outcome == Outcome::out_of_memory;
         pool.refused += event.outcome == Outcome::refused;
         pool.failed += event.outcome == Outcome::failed;
         if (!succeeded(event.outcome)) continue;
+        const bool is_known = live.follow(
+            event, [&] { return event.bytes; }, [&](std::uint64_t bytes) { pool.live_bytes -= bytes; });
         if (is_allocation(event.call)) {
-            ++pool.allocations;
-            pool.hits += event.outcome == Outcome::done;
-            pool.live_bytes += event.bytes;
-            blocks[event.pointer] = event.bytes;
-            if (pool.live_bytes > pool.peak_live_bytes) {
-                pool.peak_live_bytes = pool.live_bytes;
-                pool.peak_live_ns = event.end;
-            }
-            pool.most_blocks = std::max<std::uint64_t>(pool.most_blocks, blocks.size());
-            ++pool.allocations_by_stream[event.stream];
-            ++pool.allocations_by_thread[event.thread];
-            ++pool.allocations_by_size[event.bytes <= 1 ? 0 : static_cast<unsigned>(std::bit_width(event.bytes - 1))];
-            pool.allocate_ns.push_back(event.end - event.begin);
+            add_allocation(pool, event);
         } else if (is_free(event.call)) {
             ++pool.frees;
             pool.free_ns.push_back(event.end - event.begin);
-            const auto found = blocks.find(event.pointer);
-            if (found == blocks.end()) {
-                ++pool.unknown_frees;
-            } else {
-                pool.live_bytes -= found->second;
-                blocks.erase(found);
-            }
-        } else if (event.call == Call::reset) {
-            pool.live_bytes = 0;
-            blocks.clear();
+            pool.unknown_frees += !is_known;
         } else if (event.call == Call::capacity) {
             pool.mapped_bytes = event.bytes;
             pool.peak_mapped_bytes = std::max(pool.peak_mapped_bytes, event.bytes);
         }
-        pool.live_blocks = blocks.size();
+        pool.live_blocks = live.count(event.pool);
+        pool.most_blocks = std::max(pool.most_blocks, pool.live_blocks);
     }
     for (auto& [number, pool] : pools) {
         std::sort(pool.allocate_ns.begin(), pool.allocate_ns.end());
@@ -102,11 +92,7 @@ std::string to_text(const Trace& trace, const std::map<std::uint32_t, PoolSummar
     for (const auto& [number, pool] : pools) {
         fmt::format_to(to, "pool {}\n", number);
         fmt::format_to(to, "  allocations          {} ({} hits, {:.1f} %), {} frees, {} blocks live at the end\n",
-                       pool.allocations, pool.hits,
-                       pool.allocations == 0
-                           ? 0.0
-                           : 100.0 * static_cast<double>(pool.hits) / static_cast<double>(pool.allocations),
-                       pool.frees, pool.live_blocks);
+                       pool.allocations, pool.hits, percent(pool.hits, pool.allocations), pool.frees, pool.live_blocks);
         fmt::format_to(to, "  out of memory        {}, refused {}, failed {}\n", pool.out_of_memory, pool.refused,
                        pool.failed);
         fmt::format_to(
