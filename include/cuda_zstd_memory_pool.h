@@ -57,11 +57,11 @@ public:
     MemoryPoolManager& operator=(const MemoryPoolManager&) = delete;
 
     /// `size` bytes, 256 B aligned, that work of `stream` submitted from now on may use. O(1) for a small block
-    /// that is cached, O(log n) for others. Throws `usage_error` for 0 bytes, `out_of_memory` (a std::bad_alloc) when the
-    /// limit or the memory is exhausted after pending frees were waited for.
-    /// On a stream that is being captured the memory belongs to the graph: it is the same in every launch, lives until
-    /// the graph and all that was instantiated from it are gone, and needs no free. It comes from memory that nothing
-    /// waits for; for want of that nothing is waited for either. PoolStatistics::graph_bytes counts it.
+    /// that is cached, O(log n) for others. Throws `usage_error` for 0 bytes, `out_of_memory` (a std::bad_alloc) when
+    /// the limit or the memory is exhausted after pending frees were waited for. On a stream that is being captured the
+    /// memory belongs to the graph: it is the same in every launch, lives until the graph and all that was instantiated
+    /// from it are gone, and needs no free. It comes from memory that nothing waits for; for want of that nothing is
+    /// waited for either. PoolStatistics::graph_bytes counts it.
     void* allocate(std::size_t size, cudaStream_t stream = 0);
     /// The same with an alignment in bytes: a power of two up to 2 MiB (smaller than 256 counts as 256).
     void* allocate(std::size_t size, std::size_t alignment, cudaStream_t stream);
@@ -76,8 +76,8 @@ public:
     /// Gives a block back. Work already in `stream` may still use it; when `stream` is not the block's own,
     /// `stream` then orders its reuse. Null has no effect. Throws `usage_error` with the block's history for a
     /// double free, a foreign pointer and a pointer inside a block. A block that a kernel took from a device pool of
-    /// this manager goes to that pool (DevicePool::deallocate). On a stream that is being captured, only a block of that
-    /// capture may be freed: the rest of the capture, on the same stream, uses it again. Any other is refused.
+    /// this manager goes to that pool (DevicePool::deallocate). On a stream that is being captured, only a block of
+    /// that capture may be freed: the rest of the capture, on the same stream, uses it again. Any other is refused.
     void deallocate(void* ptr, cudaStream_t stream = 0);
     void deallocate(void* ptr, const RegisteredStream& stream);
 

@@ -84,7 +84,7 @@ run_gpu_tests() {
     local program
     for program in "${test_programs[@]}"; do
         # A test that skips itself for want of a device has not run: here that is a failure.
-        step "$(basename "$program")" 120 bash -c 'set -o pipefail; "$1" | tee build/gpu_test.log; code=$?
+        step "$(basename "$program")" 60 bash -c 'set -o pipefail; "$1" | tee build/gpu_test.log; code=$?
             ! grep -q "no CUDA device" build/gpu_test.log || { echo "tests were skipped: no CUDA device answers" >&2; exit 3; }
             exit $code' gpu_test "$program"
     done
