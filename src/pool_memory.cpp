@@ -27,6 +27,9 @@ GrowingLayout GrowingLayout::of(std::size_t max_bytes, std::size_t chunk_bytes, 
     GrowingLayout layout;
     layout.chunk_bytes = chunk_bytes;
     layout.heap = HeapLayout::for_arena(max_bytes, processors);
+    // A slab lies in one chunk, so that chunks can be cleared one by one.
+    while ((std::size_t{page_bytes} << layout.heap.slab_log2_pages) > chunk_bytes)
+        --layout.heap.slab_log2_pages;
     const std::size_t metadata_bytes = round_up(layout.heap.metadata_bytes, pool_unit_bytes);
     const std::size_t room_bytes = max_bytes > metadata_bytes ? max_bytes - metadata_bytes : 0;
     const std::size_t chunks = std::min(room_bytes, layout.heap.payload_bytes()) / chunk_bytes;

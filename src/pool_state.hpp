@@ -83,8 +83,10 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
     /// The same for calls that a graph can have a part in: a stream that is being captured is one of life `captured`.
     detail::StreamRef any_stream_of(cudaStream_t stream, const char*) const {
         require_own_process();
-        return {stream, backend.stream_id(stream),
-                backend.is_capturing(stream) ? detail::StreamLife::captured : detail::StreamLife::unknown};
+        // The driver does not tell the id of a stream that is being captured; while it is, no other has its handle.
+        if (backend.is_capturing(stream))
+            return {stream, reinterpret_cast<std::uintptr_t>(stream), detail::StreamLife::captured};
+        return {stream, backend.stream_id(stream), detail::StreamLife::unknown};
     }
     detail::StreamRef any_stream_of(const RegisteredStream& stream, const char* call) const {
         if (stream.pool().state_.get() == this && stream.is_capturing()) [[unlikely]]

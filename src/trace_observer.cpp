@@ -122,7 +122,7 @@ void Observer::trace_capacity() noexcept {
 }
 
 std::uint64_t Observer::id_of(cudaStream_t stream) const noexcept try {
-    return backend_.stream_id(stream);
+    return backend_.is_capturing(stream) ? reinterpret_cast<std::uintptr_t>(stream) : backend_.stream_id(stream);
 } catch (...) {
     return 0; // The call itself will say what is wrong with it.
 }

@@ -137,7 +137,7 @@ TEST(ReadmeKernels, AllocateFromTheDevicePool) {
 
         const cuda_zstd::HeapReport report = pool.report(); // the last one: a copy out of pinned memory
         // [/compaction-policy]
-        EXPECT_EQ(reason, cuda_zstd::CompactionReason::none);
+        EXPECT_TRUE(reason == cuda_zstd::CompactionReason::none || reason == cuda_zstd::CompactionReason::free_share);
         EXPECT_LE(report.live_blocks, numbers);
         manager.backend().copy_async(found.data(), results.data(), numbers * sizeof(Divisors), stream);
         const cuda_zstd::HeapReport empty = pool.statistics(stream);

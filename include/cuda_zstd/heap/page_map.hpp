@@ -19,9 +19,10 @@
 namespace cuda_zstd {
 
 inline constexpr std::uint32_t no_page = 0xffffffffu;
-/// Places that a rover points out before a claim searches the map, for up to a word of pages and for more.
-inline constexpr unsigned rover_tries = 3;
-inline constexpr unsigned rover_tries_for_words = 8;
+/// Places that a rover points out before a claim searches the map; fewer where the map is soon searched.
+inline constexpr unsigned rover_tries = 8;
+inline constexpr unsigned rover_tries_of_small_maps = 3;
+inline constexpr std::uint32_t small_map_words = 8;
 
 /// How long a claim looks for a run.
 enum class ClaimEffort : unsigned char {
@@ -108,7 +109,7 @@ struct PageMap {
         std::uint32_t word = 0;
         std::uint32_t page = no_page;
         if (step >> rovers.log2_group_pages <= 1u) {
-            const unsigned tries = step < 32u ? rover_tries : rover_tries_for_words;
+            const unsigned tries = words < small_map_words ? rover_tries_of_small_maps : rover_tries;
             for (unsigned attempt = 0; page == no_page && attempt < tries; ++attempt) {
                 const std::uint32_t place = rovers.next_place(env, step, pages);
                 if (place + count > pages) continue;
