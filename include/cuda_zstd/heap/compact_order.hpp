@@ -23,7 +23,7 @@ struct SlabRank {
     /// The rank of a slab with credits: its class, then its free share in units of 2^-10, rounded down.
     static CUDA_ZSTD_INLINE std::uint16_t of(SlabWord word) {
         const std::uint32_t free_bytes =
-            static_cast<std::uint32_t>(word.credits()) * slot_bytes_of(word.size_class()); // at most 2 MiB
+            static_cast<std::uint32_t>(word.credits()) * slot_bytes_of(word.size_class()); // at most 8 MiB
         const std::uint32_t share = free_bytes >> (page_shift + word.log2_pages() - share_bits);
         const std::uint32_t most = (1u << share_bits) - 1u;
         return static_cast<std::uint16_t>(word.size_class() << share_bits | (share < most ? share : most));

@@ -32,8 +32,9 @@ enum class ClaimEffort : unsigned char {
 
 /// The processors' ways through the map, so that callers do not try the same place. The map is cut into groups of
 /// pages; of `count` rovers, number n visits the groups n, n + count, ... one after the other, and when it has been
-/// through its own, another one's. Each hands out the places of its groups from the first on, and goes back to where
-/// pages were given back, so that a heap's blocks stay together.
+/// through its own, another one's. Each hands out the places of its groups from the first on, and goes back to where a
+/// slab was given back, so that slabs stay together. Runs come and go too fast for that: who goes back for each finds
+/// most places taken.
 template <class Env>
 struct Rovers {
     using Position = typename Env::template atom<std::uint64_t>;
@@ -65,7 +66,7 @@ struct Rovers {
         const auto at = static_cast<std::uint32_t>(env.fetch_add(position(index), std::uint64_t{step}, Order::relaxed));
         return (words / count * index + at / 32u) % words;
     }
-    /// Pages from `page` on were given back.
+    /// A slab that began at `page` was given back.
     CUDA_ZSTD_HD void go_back(Env& env, std::uint32_t page) const {
         const std::uint32_t group = page >> log2_group_pages;
         const std::uint32_t at = (group / count << log2_group_pages) + (page & ((1u << log2_group_pages) - 1u));
@@ -155,14 +156,13 @@ struct PageMap {
         return false;
     }
 
-    /// Gives `count` pages from `first` back. Cost: one atomic for each 32 pages, and two. What the caller did before
-    /// is visible to whoever claims them.
-    CUDA_ZSTD_RARE void release(Env& env, std::uint32_t first, std::uint32_t count, const Rovers<Env>& rovers) const {
+    /// Gives `count` pages from `first` back. Cost: one atomic for each 32 pages and one for the count. What the
+    /// caller did before is visible to whoever claims them.
+    CUDA_ZSTD_RARE void release(Env& env, std::uint32_t first, std::uint32_t count) const {
         // A least count lies just before a release, or is the present one.
         const std::uint32_t before = env.fetch_add(*free_count, count, Order::relaxed);
         if (before < env.load(*least_free, Order::relaxed)) env.fetch_min(*least_free, before, Order::relaxed);
         set_bits(env, first, count);
-        rovers.go_back(env, first);
     }
 
 private:
