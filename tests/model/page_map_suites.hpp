@@ -47,7 +47,7 @@ struct ModelPages {
         if (first == no_page) return false;
         RL_ASSERT(first + count <= page_count);
         touch(first, count);
-        map().release(env, first, count);
+        map().release(env, first, count, rovers());
         return true;
     }
     void expect_free(std::uint32_t count) {

@@ -130,7 +130,7 @@ FAULTS = [
     source("pages are counted in after they are given back", PAGES,
            ("const std::uint32_t before = env.fetch_add(*free_count, count, Order::relaxed);",
             "set_bits(env, first, count);\n        const std::uint32_t before = env.fetch_add(*free_count, count, Order::relaxed);"),
-           ("Order::relaxed);\n        set_bits(env, first, count);\n    }", "Order::relaxed);\n    }"),
+           ("Order::relaxed);\n        set_bits(env, first, count);\n        if (rovers", "Order::relaxed);\n        if (rovers"),
            survives="since full is proven by the count of moves, the count of pages is a hint that may be too low for a moment"),
     source("a claim does not look before its rover", PAGES, ("if (page == no_page && word != 0)", "if (false)")),
     source("a run across the rover is not found", PAGES, ("word + overlap < words ? word + overlap : words", "word"), quick=True),

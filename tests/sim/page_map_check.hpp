@@ -59,7 +59,7 @@ inline std::string check_page_map(unsigned maps, std::uint64_t seed) {
             if ((bits[page / 32].value >> (page % 32) & 1u) != static_cast<std::uint32_t>(is_free[page]))
                 return say("a bit is wrong after the claim");
         if (first == no_page) continue;
-        map.release(env, first, count);
+        map.release(env, first, count, rovers);
         if (free_count.value != before) return say("the count is wrong after the release");
     }
     return {};

@@ -156,13 +156,15 @@ struct PageMap {
         return false;
     }
 
-    /// Gives `count` pages from `first` back. Cost: one atomic for each 32 pages and one for the count. What the
-    /// caller did before is visible to whoever claims them.
-    CUDA_ZSTD_RARE void release(Env& env, std::uint32_t first, std::uint32_t count) const {
+    /// Gives `count` pages from `first` back. Cost: one atomic for each 32 pages and one for the count. What the caller
+    /// did before is visible to whoever claims them. With rovers (not those of a default value), the one whose place
+    /// this is comes back for it.
+    CUDA_ZSTD_RARE void release(Env& env, std::uint32_t first, std::uint32_t count, const Rovers<Env>& rovers) const {
         // A least count lies just before a release, or is the present one.
         const std::uint32_t before = env.fetch_add(*free_count, count, Order::relaxed);
         if (before < env.load(*least_free, Order::relaxed)) env.fetch_min(*least_free, before, Order::relaxed);
         set_bits(env, first, count);
+        if (rovers.count != 0) rovers.go_back(env, first);
     }
 
 private:

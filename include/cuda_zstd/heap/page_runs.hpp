@@ -59,7 +59,7 @@ struct PageRuns : SlabReclaim<Env> {
     /// Gives back the run that begins at `page`, whose entry was read as `entry`.
     CUDA_ZSTD_RARE Status release_run(Env& env, std::uint32_t page, PageEntry entry) const {
         if (!env.compare_exchange(this->entries[page], entry.raw, 0u, Order::acq_rel)) return Status::double_free;
-        pages.release(env, page, entry.run_pages());
+        pages.release(env, page, entry.run_pages(), Rovers<Env>{});
         return Status::ok;
     }
 };

@@ -174,8 +174,7 @@ private:
     CUDA_ZSTD_RARE void give_pages_back(Env& env, std::uint32_t slab, std::uint32_t count) const {
         for (std::uint32_t page = slab; page < slab + count; ++page)
             env.store(entries[page], 0u, Order::relaxed);
-        pages.release(env, slab, count);
-        rovers(env).go_back(env, slab);
+        pages.release(env, slab, count, rovers(env));
     }
 };
 
