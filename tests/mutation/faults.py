@@ -189,7 +189,7 @@ FAULTS = [
     order("a freed slot's bytes are not released", (HEAP, "seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release) & bits;"), quick=True),
     order("a taken slot's bytes are not acquired", (HEAP, "std::uint32_t gone = env.fetch_or(words[0], mask << first, Order::acquire) >> first;"), quick=True),
     order("a slot that was searched for is not acquired", (SLAB, "seen = env.fetch_or(bits[word], bit, Order::acquire);")),
-    order("credits do not release", (HEAP, "if (cleared != 0) now = slabs_.add_credits(env, place.page, cleared, Order::release);")),
+    order("credits do not release", (SLAB, "return SlabWord{env.fetch_add(words[slab], credits, Order::release) + credits};")),
     order("a push does not release", (LIST, "} while (!env.compare_exchange(*head, seen, retag(seen, first + 1u), Order::release));"), quick=True),
     order("a pop does not acquire", (LIST, "if (env.compare_exchange(*head, seen, retag(seen, below), Order::acq_rel)) return slab;")),
     order("pages that are given back do not release", (PAGES, "env.fetch_or(bits[word], part(word, first, count), Order::release);"), quick=True),

@@ -138,7 +138,7 @@ public:
         if (in_slab && env.lane() == lowest_bit(peers)) {
             seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release) & bits;
             cleared = popcount(seen);
-            if (cleared != 0) now = slabs_.add_credits(env, place.page, cleared, Order::release);
+            if (cleared != 0) now = slabs_.add_credits(env, place.page, cleared);
             if (cleared == popcount(peers)) seen = ~0u;
         }
         Status status = place.status;

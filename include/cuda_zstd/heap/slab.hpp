@@ -127,11 +127,17 @@ struct SlabMap {
         return {slab, credits - count, count};
     }
 
-    /// Adds credits: of freed slots, whose bits must be clear (release), or what a reservation gives back unused
-    /// (relaxed). The caller must follow up a word that needs care. Cost: one atomic.
-    CUDA_ZSTD_INLINE SlabWord add_credits(Env& env, std::uint32_t slab, std::uint32_t count, Order order) const {
+    /// Adds the credits of freed slots, whose bits must be clear. The caller must follow up a word that needs care.
+    /// Cost: one atomic.
+    CUDA_ZSTD_INLINE SlabWord add_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
         const std::uint64_t credits = SlabWord::credit(count);
-        return SlabWord{env.fetch_add(words[slab], credits, order) + credits};
+        return SlabWord{env.fetch_add(words[slab], credits, Order::release) + credits};
+    }
+    /// The same for credits that a reservation did not use: nothing was done to their slots, so there is nothing to
+    /// release.
+    CUDA_ZSTD_INLINE SlabWord return_credits(Env& env, std::uint32_t slab, std::uint32_t count) const {
+        const std::uint64_t credits = SlabWord::credit(count);
+        return SlabWord{env.fetch_add(words[slab], credits, Order::relaxed) + credits};
     }
 
     /// Takes a reserved slot of a slab that was freed into. The lane with number `offset` of its group begins that many

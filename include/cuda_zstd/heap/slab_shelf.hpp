@@ -63,7 +63,7 @@ struct SlabShelf {
 
     /// Gives credits that a reservation did not use back to a slab that the caller does not hold.
     CUDA_ZSTD_HD void give_back(Env& env, std::uint32_t slab, std::uint32_t count) const {
-        const SlabWord now = slabs.add_credits(env, slab, count, Order::relaxed);
+        const SlabWord now = slabs.return_credits(env, slab, count);
         if (now.needs_care(count)) take_care(env, slab, now, count);
     }
 
