@@ -76,6 +76,8 @@ Outcome search(const Scenario& scenario, unsigned seeds, Mistake mistake = Mista
         Ledger ledger(heap.pages_base(), layout.payload_bytes());
         pressure.reset(std::size_t{scenario.warps} * Lanes);
         unsigned working = (scenario.warps - 1) * Lanes;
+        // Not of the lanes: a schedule that fails stops them where they are, and nothing on their stacks is destroyed.
+        std::vector<std::vector<void*>> held_by(std::size_t{scenario.warps} * Lanes);
         sim::ScheduleSpec spec;
         spec.seed = seed;
         spec.policy = seed % 2 == 0 ? sim::Policy::random : sim::Policy::pct;
@@ -87,7 +89,7 @@ Outcome search(const Scenario& scenario, unsigned seeds, Mistake mistake = Mista
                     compact(env, heap, mistake, turn % 2 == 0 ? Effort::everywhere : Effort::where_needed, outcome);
             if (thread < Lanes) return;
             sim::Random own(seed * 0x9e37 + thread);
-            std::vector<void*> held;
+            std::vector<void*>& held = held_by[thread];
             for (unsigned round = 0; round < scenario.rounds; ++round) {
                 if (own.below(100) < 60) {
                     static constexpr std::size_t sizes[] = {max_slot_bytes, max_slot_bytes / 2, 24 << 10, 60 << 10};
