@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What goes from the magazines back to the pools, and the streams that the pool knows to be alive.
+// What goes from the magazines back to the pools.
 // A block in a magazine has no ticket yet. It gets one here: of the free that is being made on its stream, or of the
 // stream's registration, or one that is left open for the stream's next free.
 #include "cuda_zstd/host/error.hpp"
@@ -58,19 +58,6 @@ bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, Thr
             throw;
         }
     }
-}
-
-/// A ticket for what was freed on a stream in the past, from outside of any call on the stream.
-TicketRef MemoryPoolManager::State::late_ticket(std::uint64_t stream_id, std::size_t bytes) {
-    {
-        // Held while the stream is used: it cannot be destroyed before its registration ends.
-        const std::lock_guard lock(registered_mutex_);
-        const auto found = registered_.find(stream_id);
-        // An event that is recorded in a capture would be the graph's.
-        if (found != registered_.end() && !backend.is_capturing(found->second.handle))
-            return order_.record({found->second.handle, stream_id});
-    }
-    return order_.leave_open(stream_id, bytes);
 }
 
 /// From a magazine to the pools. What is left of the chain after an exception is still the caller's.
@@ -215,38 +202,5 @@ void MemoryPoolManager::State::leave(ThreadCache& cache) noexcept {
     }
     caches_.merge(cache);
 }
-
-void MemoryPoolManager::State::add(const RegisteredStream& stream) {
-    const std::lock_guard lock(registered_mutex_);
-    Registered& entry = registered_[stream.id()];
-    entry.handle = stream.handle();
-    if (++entry.times == 1) entry.name = {backend.kind(), stream.handle(), stream.id(), observer_.number()};
-}
-
-void MemoryPoolManager::State::remove(const RegisteredStream& stream) noexcept {
-    if (is_forked()) return;
-    const Turnstile::Passage passage(turnstile_);
-    try {
-        // While it may still be recorded on.
-        caches_.for_each([&](ThreadCache& cache) { collect(cache, stream.id()); });
-        order_.record_open({stream.handle(), stream.id()});
-    } catch (const std::exception&) {
-        // Stranded: late_ticket() will leave its ticket open.
-    }
-    const std::lock_guard lock(registered_mutex_);
-    const auto found = registered_.find(stream.id());
-    if (found != registered_.end() && --found->second.times == 0) registered_.erase(found);
-}
-
-RegisteredStream::RegisteredStream(MemoryPoolManager& pool, cudaStream_t stream)
-    : pool_(pool), handle_(stream), id_(0) {
-    if (stream == cudaStreamPerThread && pool.backend().kind() == BackendKind::cuda)
-        throw usage_error("cudaStreamPerThread cannot be registered: it names another stream in each thread; use the "
-                          "handle itself in each call, or register a stream of cudaStreamCreate");
-    id_ = pool.state_->stream_of(stream, "RegisteredStream").id;
-    pool.state_->add(*this);
-}
-
-RegisteredStream::~RegisteredStream() { pool_.state_->remove(*this); }
 
 } // namespace cuda_zstd

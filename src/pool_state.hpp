@@ -106,7 +106,16 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
 
 private:
     using Record = detail::BlockRecord;
-    struct Piece;
+    /// Memory that is taken from a pool and not yet the caller's.
+    struct Piece {
+        std::byte* ptr = nullptr;
+        std::size_t bytes = 0;
+        detail::Slab* slab = nullptr;
+        detail::Block* block = nullptr;
+        detail::Dependencies dependencies;
+        detail::Origin origin = detail::Origin::own;
+        explicit operator bool() const noexcept { return ptr != nullptr; }
+    };
     struct Alone {
         explicit Alone(const State& state) : turnstile(state.turnstile_), caches(state.caches_) {}
         detail::Turnstile::Alone turnstile;

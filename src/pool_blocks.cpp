@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+// A block's way out of the pools and back: by a magazine of the calling thread, or behind the turnstile.
+#include "cuda_zstd/host/error.hpp"
+#include "pool_registry.hpp"
+#include "pool_state.hpp"
+
+#include <string>
+#include <utility>
+
+namespace cuda_zstd {
+
+using namespace detail;
+
+namespace {
+constexpr auto relaxed = std::memory_order_relaxed;
+}
+
+MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate(std::size_t bytes, std::size_t alignment,
+                                                                     const StreamRef& stream, PoolKind kind) {
+    if (stream.life == StreamLife::captured) [[unlikely]]
+        return allocate_for_graph(bytes, alignment, stream);
+    ThreadCache* cache = caches_.mine();
+    if (cache != nullptr && alignment <= granule_bytes && kind != PoolKind::device) {
+        const OwnersStay stay(cache->lock());
+        if (const Record* record = cache->allocate(kind, bytes, stream.id)) return {record->ptr(), record->sequence()};
+    }
+    ThreadCache& counting = cache != nullptr ? *cache : caches_.nobodys();
+    const std::uint64_t source_failures = large_.source_failures();
+    Granted granted = allocate_from_pools(bytes, alignment, stream, kind, counting);
+    // With no lock held. Other pools can help only where it is the machine that has no more.
+    if (granted.ptr == nullptr && large_.source_failures() != source_failures && PoolRegistry::get().relieve(this) != 0)
+        granted = allocate_from_pools(bytes, alignment, stream, kind, counting);
+    while (granted.ptr == nullptr && options.on_out_of_memory && options.on_out_of_memory(bytes))
+        granted = allocate_from_pools(bytes, alignment, stream, kind, counting);
+    return granted;
+}
+
+MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(std::size_t bytes,
+                                                                                std::size_t alignment,
+                                                                                const StreamRef& stream, PoolKind kind,
+                                                                                ThreadCache& counting) {
+    require_own_process();
+    const Turnstile::Passage passage(turnstile_);
+    if (graphs_.has_gone()) [[unlikely]]
+        graphs_.reclaim();
+    Piece piece;
+    if (bytes <= large_.most_bytes()) piece = take_with_all_means(bytes, alignment, stream, kind);
+    if (!piece) {
+        failed_.fetch_add(1, relaxed);
+        observer_.out_of_memory(bytes, stream.id);
+        return {};
+    }
+    if (piece.origin != Origin::own) Observer::found_in(piece.origin);
+    Record* record = nullptr;
+    try {
+        order_.wait_on_device(stream, piece.dependencies);
+        record = &live_.insert(piece.ptr);
+    } catch (...) {
+        if (piece.slab != nullptr)
+            small_.give(piece.ptr, *piece.slab, piece.dependencies);
+        else
+            pool_of(*piece.block).give(*piece.block, std::move(piece.dependencies));
+        throw;
+    }
+    const bool is_slot = piece.slab != nullptr;
+    record->owner = is_slot ? static_cast<void*>(piece.slab) : piece.block;
+    record->set_sizes(piece.bytes, bytes);
+    record->stream_id = stream.id;
+    record->ticks = ticks_now();
+    record->number_and_marks =
+        (is_slot ? Record::is_slot_mark | std::uint64_t{SmallPool::class_of(piece.bytes)} << Record::class_shift : 0) |
+        // A registered stream's blocks can be asked for while a thread has them at hand.
+        (stream.life == StreamLife::registered || piece.dependencies.sole_stream() == stream.id ? Record::returning_mark
+                                                                                                : 0);
+    record->since_allocation = std::move(piece.dependencies);
+    if (kind == PoolKind::device) device_pools_.fetch_add(1, relaxed);
+    const OwnersStay stay(counting.lock());
+    record->renumber(counting.next_sequence(), kind, 0);
+    if (piece.origin == Origin::own)
+        counting.tally.hit(kind, SmallPool::class_of(bytes), bytes, piece.bytes, caches_.shared.published);
+    else
+        counting.tally.miss(kind, bytes, piece.bytes, caches_.shared.published);
+    counting.count(stream.id, {1, piece.origin == Origin::own ? 0u : 1u, 0});
+    const Granted granted{piece.ptr, record->sequence()};
+    record->become(kind == PoolKind::device ? Record::State::device_arena : Record::State::live);
+    return granted;
+}
+
+void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Record::State what) {
+    if (stream.life == StreamLife::captured) [[unlikely]] {
+        const Turnstile::Passage passage(turnstile_);
+        return graphs_.deallocate(ptr, stream);
+    }
+    ThreadCache* cache = caches_.mine();
+    Record* record = nullptr;
+    if (cache != nullptr && what == Record::State::live) {
+        record = live_.find(ptr);
+        if (record != nullptr) {
+            const OwnersStay stay(cache->lock());
+            if (cache->deallocate(*record, ptr, stream.id)) return;
+        }
+    }
+    if (deallocate_to_pools(ptr, record, stream, what, cache)) return;
+    if (what == Record::State::live && device_arenas.free_block(ptr, stream.handle)) return;
+    const Alone alone(*this);
+    const std::string of_graph = graphs_.explain(ptr);
+    throw usage_error("cannot free: " + (of_graph.empty() ? live_.explain(ptr) : of_graph));
+}
+
+/// `record` is where the block was a moment ago, or null.
+bool MemoryPoolManager::State::deallocate_to_pools(void* ptr, Record* record, const StreamRef& stream,
+                                                   Record::State what, ThreadCache* cache) {
+    require_own_process();
+    const Turnstile::Passage passage(turnstile_);
+    if (record == nullptr || !record->claim(ptr, what)) {
+        record = live_.find(ptr);
+        if (record == nullptr || !record->claim(ptr, what)) return false;
+    }
+    try {
+        if (cache == nullptr || !keep(*record, stream, *cache))
+            give(*record, stream, cache != nullptr ? *cache : caches_.nobodys());
+    } catch (...) {
+        record->become(what);
+        throw;
+    }
+    return true;
+}
+
+/// Frees a claimed block into its pool.
+void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, ThreadCache& counting) {
+    Dependencies since = record.since_allocation;
+    // The stream's work before the allocation is named by no ticket.
+    if (record.is_unticketed() && record.stream_id != stream.id)
+        since.add(late_ticket(record.stream_id, record.usable_bytes()));
+    bool has_open = false;
+    since.for_each([&](const TicketRef& ticket) { has_open |= ticket->state.load(relaxed) == Ticket::State::open; });
+    // A slot has one ticket, so that the stream must wait for the others; but for an open one it cannot.
+    const bool strands = record.is_slot() && record.stream_id != stream.id && has_open;
+    // Before the block is published: who finds it must find what it waits for.
+    Dependencies dependencies =
+        record.is_slot() && !strands
+            ? Dependencies(order_.freed_on_as_one(stream, record.usable_bytes(), record.stream_id, std::move(since)))
+            : order_.freed_on(stream, record.usable_bytes(), record.stream_id, std::move(since));
+    {
+        const OwnersStay stay(counting.lock());
+        counting.tally.freed(record.kind(), record.requested_bytes(), record.usable_bytes(), caches_.shared.published);
+        counting.count(stream.id, {0, 0, 1});
+    }
+    if (record.kind() == PoolKind::device) device_pools_.fetch_sub(1, relaxed);
+    if (strands) {
+        record.since_allocation = std::move(dependencies);
+        record.stream_id = stream.id;
+        record.become(Record::State::cached);
+        Chain one;
+        one.push(record);
+        return strand(one);
+    }
+    std::byte* ptr = record.ptr();
+    Slab* slab = record.slab();
+    Block* block = record.block();
+    live_.retire(record, stream.id);
+    if (slab != nullptr)
+        small_.give(ptr, *slab, dependencies);
+    else
+        pool_of(*block).give(*block, std::move(dependencies));
+}
+
+} // namespace cuda_zstd

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// What a request tries that nothing at hand serves, from the cheapest to the dearest.
+#include "pool_state.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace cuda_zstd {
+
+using namespace detail;
+
+namespace {
+/// What streams that may be gone can hold back before all streams are waited for; a quarter of the capacity, if more.
+constexpr std::size_t most_open_bytes = std::size_t{256} << 20;
+} // namespace
+
+MemoryPoolManager::State::Piece MemoryPoolManager::State::take(std::size_t bytes, std::size_t alignment,
+                                                               const StreamRef& stream, PoolKind kind, Effort effort) {
+    if (kind == PoolKind::small && alignment <= granule_bytes) {
+        TakenSlot slot = small_.take(bytes, stream, effort);
+        if (slot.slab == nullptr) return {};
+        return {slot.ptr, slot.slab->size_class->slot_bytes, slot.slab,
+                nullptr,  std::move(slot.dependencies),      slot.origin};
+    }
+    const std::size_t rounded_bytes = round_up(bytes, granule_bytes);
+    BlockPool& pool = kind == PoolKind::large || kind == PoolKind::device ? static_cast<BlockPool&>(large_) : medium_;
+    Taken taken = pool.take(rounded_bytes, alignment, stream.id, effort);
+    if (!taken) return {};
+    return {taken.block->ptr, taken.block->bytes, nullptr, taken.block, std::move(taken.dependencies), taken.origin};
+}
+
+/// Cached memory first; then what threads keep at hand; then growth and waiting in the policy's order; then, when all
+/// memory is in use, what pending frees and the smaller pools hold back.
+MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(std::size_t bytes, std::size_t alignment,
+                                                                              const StreamRef& stream, PoolKind kind) {
+    Piece piece = take(bytes, alignment, stream, kind, Effort::cached);
+    if (piece) return piece;
+    static const TraceName name("allocate, miss", TraceCategory::allocate);
+    const ObservedWork miss(observer_, name, bytes, stream.id);
+    if (bytes_at_hand() >= bytes) {
+        collect_for(stream);
+        piece = take(bytes, alignment, stream, kind, Effort::cached);
+        if (piece) return piece;
+    }
+    // What frees have left to the next miss may be all that is missing.
+    const bool small_gave = small_.give_back_surplus();
+    if (medium_.give_back_surplus() || small_gave) {
+        piece = take(bytes, alignment, stream, kind, Effort::cached);
+        if (piece) return piece;
+    }
+    if (order_.open_bytes() > std::max({bytes, most_open_bytes, large_.figures().capacity_bytes / 4})) {
+        order_.close_all();
+        piece = take(bytes, alignment, stream, kind, Effort::cached);
+        if (piece) return piece;
+    }
+    const Effort second = options.stream_policy == StreamPolicy::grow_then_wait ? Effort::grow : Effort::wait;
+    for (const Effort effort : {second, Effort::all}) {
+        piece = take(bytes, alignment, stream, kind, effort);
+        if (piece) break;
+    }
+    if (!piece) {
+        drain();
+        piece = take(bytes, alignment, stream, kind, Effort::all);
+    }
+    piece.origin = Origin::source;
+    return piece;
+}
+
+} // namespace cuda_zstd
