@@ -37,6 +37,13 @@ while read -r program; do add_program "$program"; done < <(benchmark_programs "$
 for program in tests/soak/device_soak tests/gpu/planted tools/pool_zstd/pool-zstd; do
     [[ ! -e $build/$program ]] || add_program "$build/$program"
 done
+# RMM beside the host benchmark, where it can be had: the machine that measures may have no network.
+if bench/host/setup_rmm.sh "$build"; then
+    mkdir -p "$folder/bench/host/rmm"
+    for library in "$build"/bench/host/rmm/*.so; do
+        strip -o "$folder/bench/host/rmm/$(basename "$library")" "$library"
+    done
+fi
 # The decoder that checks the results.
 cp -L "$(command -v zstd)" "$folder/zstd"
 add_libraries "$(command -v zstd)"

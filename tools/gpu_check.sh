@@ -72,6 +72,7 @@ if [[ -z $build ]]; then
     build=build/release
     ensure_packages "${build_packages[@]}"
     build_release || exit 1
+    bench/host/setup_rmm.sh "$build" || true
 fi
 [[ ! -d $build/lib ]] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(realpath "$build/lib")
 [[ ! -e $build/zstd ]] || export PATH=$PATH:$(realpath "$build")

@@ -22,7 +22,7 @@ done
 rmm=$folder/unpacked/librmm
 logger=$folder/unpacked/rapids_logger
 cp "$rmm"/lib64/librmm.so "$logger"/lib64/librapids_logger.so "$folder/"
-"${CXX:-g++}" -std=c++20 -O2 -fPIC -shared -fvisibility=hidden -Wl,-rpath,'$ORIGIN' \
+"${CXX:-g++}" -std=c++20 -O2 -Wno-deprecated-declarations -fPIC -shared -fvisibility=hidden -Wl,-rpath,'$ORIGIN' \
     -DLIBCUDACXX_ENABLE_EXPERIMENTAL_MEMORY_RESOURCE \
     -isystem "$rmm/include/rapids" -isystem "$rmm/include" -isystem "$logger/include" -isystem "$toolkit/include" \
     "$here/rmm_subject.cpp" -o "$folder/librmm_subject.so.new" \

@@ -37,7 +37,8 @@ public:
     virtual void deallocate(void* block, std::size_t bytes, Lane& lane) = 0;
     /// Gives back what is cached.
     virtual void trim() {}
-    /// Whether it frees a million blocks in the time of a case.
+    /// Whether it frees a million blocks in the time of a case. If not, those that a case is done with end with the
+    /// subject, as a whole.
     virtual bool frees_all() const noexcept { return false; }
     /// Peak of mapped over peak of requested bytes; none where the subject does not say.
     virtual std::optional<double> peak_ratio() const { return std::nullopt; }

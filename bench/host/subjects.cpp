@@ -106,6 +106,7 @@ public:
         backend_.synchronize(lane.stream());
         std::free(block);
     }
+    bool frees_all() const noexcept override { return true; }
 
 private:
     Backend& backend_;
@@ -119,6 +120,7 @@ public:
         return block;
     }
     void deallocate(void* block, std::size_t, Lane&) override { check(cudaFree(block), "cudaFree"); }
+    bool frees_all() const noexcept override { return true; }
 };
 
 class Async final : public Subject {
@@ -146,6 +148,7 @@ public:
     void deallocate(void* block, std::size_t, Lane& lane) override {
         check(cudaFreeAsync(block, lane.stream()), "cudaFreeAsync");
     }
+    bool frees_all() const noexcept override { return true; }
 
 private:
     cudaMemPool_t pool_ = nullptr;
@@ -160,6 +163,7 @@ public:
         return block;
     }
     void deallocate(void* block, std::size_t, Lane&) override { check(allocator_.DeviceFree(block), "DeviceFree"); }
+    bool frees_all() const noexcept override { return true; }
 
 private:
     // Powers of 2 from 256 B to 4 GiB, with no limit on what is kept.
@@ -218,8 +222,8 @@ private:
 } // namespace
 
 std::vector<std::string> subject_names() {
-    return {"machine",  "ours",      "ours-raw",  "ours-first", "ours-segregated", "async", "cub",
-            "rmm-pool", "rmm-arena", "rmm-async", "cuda",       "malloc"};
+    return {"machine",   "ours", "async",  "cub",      "rmm-pool",   "rmm-arena",
+            "rmm-async", "cuda", "malloc", "ours-raw", "ours-first", "ours-segregated"};
 }
 
 std::unique_ptr<Subject> make_subject(const std::string& name, Backend& backend, const Setting& setting,
