@@ -44,34 +44,36 @@ public:
     /// From `device_pool.ref<cuda_env>()`, which converts.
     CUDA_ZSTD_HD DevicePoolRefOver(const BasicPoolRef<cuda_env, PoolsHeap>& ref) : ref_(ref) {}
 
-    CUDA_ZSTD_INLINE void* allocate(std::size_t bytes) const {
+    CUDA_ZSTD_INLINE void* allocate(std::size_t bytes, CallPlace place = CallPlace::here()) const {
         cuda_env env;
-        return ref_.allocate(env, bytes);
+        return ref_.allocate(env, bytes, place);
     }
-    CUDA_ZSTD_INLINE void* allocate(std::size_t bytes, std::uint32_t alignment) const {
+    CUDA_ZSTD_INLINE void* allocate(std::size_t bytes, std::uint32_t alignment,
+                                    CallPlace place = CallPlace::here()) const {
         cuda_env env;
-        return ref_.allocate(env, bytes, alignment);
+        return ref_.allocate(env, bytes, alignment, place);
     }
-    CUDA_ZSTD_INLINE void* try_allocate(std::size_t bytes, std::uint32_t alignment, Status& status) const {
+    CUDA_ZSTD_INLINE void* try_allocate(std::size_t bytes, std::uint32_t alignment, Status& status,
+                                        CallPlace place = CallPlace::here()) const {
         cuda_env env;
-        return ref_.try_allocate(env, bytes, alignment, status);
+        return ref_.try_allocate(env, bytes, alignment, status, place);
     }
-    CUDA_ZSTD_INLINE void deallocate(void* block) const {
+    CUDA_ZSTD_INLINE void deallocate(void* block, CallPlace place = CallPlace::here()) const {
         cuda_env env;
-        ref_.deallocate(env, block);
+        ref_.deallocate(env, block, place);
     }
-    CUDA_ZSTD_INLINE Status try_deallocate(void* block) const {
+    CUDA_ZSTD_INLINE Status try_deallocate(void* block, CallPlace place = CallPlace::here()) const {
         cuda_env env;
-        return ref_.try_deallocate(env, block);
+        return ref_.try_deallocate(env, block, place);
     }
     /// Every lane of the warp calls with the same size and receives the same block.
-    CUDA_ZSTD_INLINE void* allocate_warp(std::size_t bytes) const {
+    CUDA_ZSTD_INLINE void* allocate_warp(std::size_t bytes, CallPlace place = CallPlace::here()) const {
         cuda_env env;
-        return ref_.allocate_warp(env, bytes);
+        return ref_.allocate_warp(env, bytes, place);
     }
-    CUDA_ZSTD_INLINE void deallocate_warp(void* block) const {
+    CUDA_ZSTD_INLINE void deallocate_warp(void* block, CallPlace place = CallPlace::here()) const {
         cuda_env env;
-        ref_.deallocate_warp(env, block);
+        ref_.deallocate_warp(env, block, place);
     }
     CUDA_ZSTD_INLINE std::size_t usable_size(const void* block) const {
         cuda_env env;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The kernels for debugging. Thin: what is checked is in heap/audit.hpp and device/hardened_heap.hpp.
+#include "cuda_zstd/device/hardened_audit.hpp"
 #include "cuda_zstd/device/pool_heap.hpp"
 #include "cuda_zstd/env/cuda_env.cuh"
 #include "cuda_zstd/heap/audit.hpp"
@@ -22,9 +23,20 @@ __global__ void __launch_bounds__(threads) audit_kernel(HeapArena heap, void* wo
     __syncthreads();
     audit.check_pages(env, threadIdx.x, blockDim.x);
     __syncthreads();
-    if (threadIdx.x != 0) return;
-    report->finding = audit.conclude(env);
-    if constexpr (Hardening::any) report->faults = HardeningState<cuda_env>::over(heap.base, heap.layout).faults(env);
+    if (threadIdx.x == 0) report->finding = audit.conclude(env);
+    if constexpr (Hardening::any) {
+        __shared__ LiveTally<cuda_env> tally;
+        if (threadIdx.x == 0) {
+            env.store(tally.blocks, std::uint64_t{0}, Order::relaxed);
+            env.store(tally.bytes, std::uint64_t{0}, Order::relaxed);
+            env.store(tally.records, 0u, Order::relaxed);
+        }
+        __syncthreads();
+        const HardenedHeap<cuda_env> hardened = HardenedHeap<cuda_env>::over(heap.base, heap.layout);
+        audit_blocks(env, hardened, tally, report->faults, threadIdx.x, blockDim.x);
+        __syncthreads();
+        if (threadIdx.x == 0) conclude_blocks(env, hardened, tally, report->faults);
+    }
 }
 
 /// One warp: its lanes share out the ring.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "kernels/audit_launch.hpp"
 
+#include "cuda_zstd/device/hardened_audit.hpp"
 #include "cuda_zstd/device/pool_heap.hpp"
 #include "cuda_zstd/env/solo_env.hpp"
 #include "cuda_zstd/heap/audit.hpp"
@@ -17,8 +18,12 @@ void launch_audit(Backend& backend, cudaStream_t stream, const HeapArena& heap, 
     backend.run_blocks(stream, 1, [heap, work, report](unsigned, unsigned processor) {
         solo_env env(processor);
         report->finding = audit_heap(env, Heap<solo_env>::over(heap.base, heap.layout), work);
-        if constexpr (Hardening::any)
-            report->faults = HardeningState<solo_env>::over(heap.base, heap.layout).faults(env);
+        if constexpr (Hardening::any) {
+            LiveTally<solo_env> tally{};
+            const HardenedHeap<solo_env> hardened = HardenedHeap<solo_env>::over(heap.base, heap.layout);
+            audit_blocks(env, hardened, tally, report->faults, 0, 1);
+            conclude_blocks(env, hardened, tally, report->faults);
+        }
     });
 }
 

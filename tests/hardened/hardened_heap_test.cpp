@@ -62,7 +62,7 @@ TEST_F(HardenedHeapTest, RightUseIsNoFault) {
         EXPECT_EQ(give(block), Status::ok);
     }
     const FaultReport report = faults();
-    EXPECT_EQ(report.red_zones + report.writes_after_free + report.never_allocated, 0u);
+    EXPECT_EQ(report.red_zones + report.writes_after_free + report.never_allocated + report.double_frees, 0u);
     EXPECT_EQ(report.first, Fault::none);
     expect_all_free();
 }
@@ -78,6 +78,8 @@ TEST_F(HardenedHeapTest, ADoubleFreeWithinTheQuarantine) {
     EXPECT_EQ(heap_.control(ControlCell::double_frees).value, 1u);
     EXPECT_EQ(give(take(100)), Status::ok);
     EXPECT_EQ(give(block), Status::double_free) << "freed long ago, and not handed out again";
+    EXPECT_EQ(faults().double_frees, 2u);
+    EXPECT_EQ(faults().first, Fault::double_free);
     expect_all_free();
 }
 TEST_F(HardenedHeapTest, ForeignInteriorAndMisalignedPointers) {
@@ -100,7 +102,8 @@ TEST_F(HardenedHeapTest, ForeignInteriorAndMisalignedPointers) {
 }
 TEST_F(HardenedHeapTest, ASlotThatWasNeverHandedOut) {
     char* const block = take(1000); // its slab's other slots are nobody's
-    const auto slot_bytes = static_cast<std::ptrdiff_t>(heap_.inner().usable_size(env_, block - 32));
+    const auto slot_bytes =
+        static_cast<std::ptrdiff_t>(heap_.inner().usable_size(env_, block - HardenedHeap<solo_env>::header_bytes));
     const auto in_page = (block - heap_.pages_base()) % static_cast<std::ptrdiff_t>(page_bytes);
     char* const other = in_page >= slot_bytes ? block - slot_bytes : block + slot_bytes;
     EXPECT_EQ(give(other), Status::never_allocated);
@@ -127,9 +130,9 @@ TEST_F(HardenedHeapTest, AByteBeforeTheBlock) {
     block[-1] ^= 1;
     EXPECT_EQ(give(block), Status::corrupted);
     block[-1] ^= 1;
-    block[-32] ^= 1; // the number that says it is live
+    block[-64] ^= 1; // the number that says it is live
     EXPECT_EQ(give(block), Status::corrupted);
-    block[-32] ^= 1;
+    block[-64] ^= 1;
     EXPECT_EQ(give(block), Status::ok);
     EXPECT_EQ(faults().red_zones, 2u);
     expect_all_free();
@@ -216,7 +219,11 @@ TEST(HardenedHeapInTheSimulator, OfTwoFreesAtOnceOneIsTold) {
         while (at_rest.supply().reclaim(solo)) {
         }
         ASSERT_EQ(at_rest.control(ControlCell::free_pages).value, arena.layout.page_count) << "seed " << seed;
-        EXPECT_EQ(at_rest.state().faults(solo).first, Fault::none);
+        const FaultReport report = at_rest.state().faults(solo);
+        EXPECT_EQ(report.double_frees, 4u) << "seed " << seed << ": three frees of each of two blocks";
+        EXPECT_EQ(report.red_zones + report.writes_after_free + report.never_allocated, 0u) << "seed " << seed;
+        EXPECT_EQ(report.first, Fault::double_free);
+        EXPECT_EQ(report.record_count, 4u);
     }
 }
 

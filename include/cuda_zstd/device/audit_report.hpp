@@ -3,8 +3,11 @@
 // Invariant: plain data; true as a condition if nothing is wrong.
 #pragma once
 
-#include "cuda_zstd/device/hardening_state.hpp"
+#include "cuda_zstd/core/config.hpp"
+#include "cuda_zstd/device/fault_report.hpp"
 #include "cuda_zstd/heap/audit_finding.hpp"
+
+#include <string>
 
 namespace cuda_zstd {
 
@@ -14,5 +17,9 @@ struct AuditReport {
 
     explicit operator bool() const { return static_cast<bool>(finding) && faults.first == Fault::none; }
 };
+
+/// A line for the heap's own fault, for each block's fault that is kept, and for live blocks: address, size, and where
+/// in the source, in which function, the block was allocated and freed. Empty where there is nothing to say.
+CUDA_ZSTD_API std::string to_text(const AuditReport& report);
 
 } // namespace cuda_zstd

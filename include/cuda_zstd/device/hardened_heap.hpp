@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The heap of a hardened build: a Heap whose blocks carry a header and red zones, and whose freed blocks wait.
 //
-// Invariant: the 32 bytes before a block say what it is: live, held in the quarantine, or freed, each by a number that
-// depends on the block's address, so that no other bytes are taken for them. One compare-and-swap takes a block from
-// live to held: of two frees of one block, one finds it held or freed. What is found wrong is returned and counted; the
-// block then stays as it is, for a debugger to look at.
+// Invariant: the 64 bytes before a block say what it is: live, held in the quarantine, or freed, each by a number that
+// depends on the block's address, so that no other bytes are taken for them; and how large it is, and where in the
+// source it was allocated and freed. A seal next to the block tells whether what was said of the allocation is still
+// that. One compare-and-swap takes a block from live to held: of two frees of one block, one finds it held or freed.
+// What is found wrong is returned and counted; the block then stays as it is, for a debugger to look at.
 //
-// Built only where Hardening says so (core/hardening.hpp). Cost: 32 bytes before each block (its alignment, if that is
+// Built only where Hardening says so (core/hardening.hpp). Cost: 64 bytes before each block (its alignment, if that is
 // more) and 32 behind it; one lane writes and reads all bytes of a block that it frees or that it gets poisoned.
 #pragma once
 
@@ -26,7 +27,7 @@ public:
     using atom = typename Env::template atom<T>;
     using State = HardeningState<Env>;
 
-    static constexpr std::uint32_t header_bytes = 32;
+    static constexpr std::uint32_t header_bytes = 64;
     static constexpr std::uint32_t rear_bytes = Hardening::red_zones ? 32 : 0;
 
     HardenedHeap() = default;
@@ -38,8 +39,8 @@ public:
     }
 
     /// As Heap::allocate. A full heap takes back what the quarantine holds before it says so.
-    CUDA_ZSTD_HD void* allocate(Env& env, LaneMask lanes, std::size_t bytes, std::uint32_t alignment,
-                                Status& status) const {
+    CUDA_ZSTD_HD void* allocate(Env& env, LaneMask lanes, std::size_t bytes, std::uint32_t alignment, Status& status,
+                                const KnownPlace& place = {}) const {
         const bool can_be =
             bytes != 0 && bytes <= payload_bytes() && is_power_of_two(alignment) && alignment <= page_bytes;
         const std::uint32_t front = !can_be || alignment < header_bytes ? header_bytes : alignment;
@@ -55,22 +56,28 @@ public:
         char* const block = static_cast<char*>(base) + front;
         Header& header = header_of(block);
         if (Hardening::poison && env.load(header.state, Order::relaxed) == State::mark(block, State::freed) &&
-            !is_filled(block, header.bytes, State::poison_byte))
-            state_.note(env, Fault::write_after_free, block);
+            (header.seal != seal_of(header, block) || !is_filled(block, header.bytes, State::poison_byte)))
+            note(env, Fault::write_after_free, block);
         header.bytes = bytes;
         header.front_bytes = front;
-        header.guard = State::mark(block, State::guard);
+        header.line = place.line;
+        header.file = place.file;
+        header.function = place.function;
+        env.store(header.freed_file, std::uint64_t{0}, Order::relaxed);
+        env.store(header.freed_line, std::uint64_t{0}, Order::relaxed);
+        header.seal = seal_of(header, block);
         if (Hardening::red_zones) fill(block + bytes, rear_bytes, State::zone_byte);
         env.store(header.state, State::mark(block, State::live), Order::release);
         return block;
     }
 
-    /// As Heap::deallocate; besides, tells overwritten red zones and blocks that were never handed out.
-    CUDA_ZSTD_HD Status deallocate(Env& env, LaneMask lanes, void* block) const {
+    /// As Heap::deallocate; besides, tells overwritten red zones and blocks that were never handed out. What it finds
+    /// is noted with the places of the allocation, of the free before, and of this one.
+    CUDA_ZSTD_HD Status deallocate(Env& env, LaneMask lanes, void* block, const KnownPlace& place = {}) const {
         Status status = Status::ok;
         void* back = nullptr;
         if (block != nullptr) {
-            status = take_from_owner(env, static_cast<char*>(block));
+            status = take_from_owner(env, static_cast<char*>(block), place);
             if (status == Status::ok) {
                 if (Hardening::poison) fill(static_cast<char*>(block), header_of(block).bytes, State::poison_byte);
                 char* const leaving =
@@ -104,6 +111,28 @@ public:
         return env.load(header.state, Order::acquire) == State::mark(block, State::live) ? header.bytes : 0;
     }
 
+    // For audits, by threads that share out the pages while nobody else uses the heap.
+
+    /// Looks at the red zones of every live block and calls `visit(block, bytes, place)` for it; looks at the bytes of
+    /// those in the quarantine. What is wrong is noted, once for each block that the log has.
+    template <class Visit>
+    CUDA_ZSTD_HD void check_blocks(Env& env, std::uint32_t thread, std::uint32_t threads, const Visit& visit) const {
+        const auto& supply = heap_.supply();
+        for (std::uint32_t page = thread; page < supply.pages.pages_now(env); page += threads) {
+            const PageEntry entry{env.load(supply.entries[page], Order::relaxed)};
+            char* const base = heap_.pages_base() + (std::size_t{page} << page_shift);
+            if (entry.is_run()) check_slot(env, base, std::size_t{entry.run_pages()} << page_shift, visit);
+            if (!entry.is_slab() || entry.pages_before() != 0) continue;
+            const SlotSize slot_size = SlotSize::of(entry.size_class());
+            const std::uint32_t slots = slot_size.slots_in(page_bytes << entry.log2_pages());
+            for (std::uint32_t slot = 0; slot < slots; ++slot)
+                if ((env.load(supply.slabs.bits_of(page)[slot / 32u], Order::relaxed) >> (slot % 32u) & 1u) != 0)
+                    check_slot(env, base + std::size_t{slot} * slot_size.bytes(), slot_size.bytes(), visit);
+        }
+        for (std::uint32_t place = thread; place < Hardening::quarantine_blocks; place += threads)
+            if (const char* const held = state_.at(env, place)) check_poison(env, held);
+    }
+
     CUDA_ZSTD_HD bool owns(const void* address) const { return heap_.owns(address); }
     CUDA_ZSTD_INLINE const typename Heap<Env>::Supply& supply() const { return heap_.supply(); }
     CUDA_ZSTD_INLINE char* pages_base() const { return heap_.pages_base(); }
@@ -116,10 +145,48 @@ private:
     struct Header {
         atom<std::uint64_t> state;
         std::uint64_t bytes;
-        std::uint64_t front_bytes;
-        std::uint64_t guard; ///< next to the block: the red zone before it
+        std::uint32_t front_bytes;
+        std::uint32_t line; ///< of the allocation
+        const char* file;
+        const char* function;
+        // A free that comes too late reads them while the first one may be writing.
+        atom<std::uint64_t> freed_file; ///< 0 while the block lives
+        atom<std::uint64_t> freed_line; ///< sealed; 0 while the block lives
+        std::uint64_t seal;             ///< next to the block: the red zone before it
     };
     static_assert(sizeof(Header) == header_bytes);
+
+    /// What the seal has to be while nothing of the allocation's half was overwritten.
+    static CUDA_ZSTD_INLINE std::uint64_t seal_of(const Header& header, const void* block) {
+        std::uint64_t all = State::mark(block, State::guard);
+        const std::uint64_t words[] = {header.bytes, std::uint64_t{header.line} << 32 | header.front_bytes,
+                                       reinterpret_cast<std::uint64_t>(header.file),
+                                       reinterpret_cast<std::uint64_t>(header.function)};
+        for (unsigned at = 0; at < 4; ++at)
+            all = (all ^ words[at]) * 0x9e3779b97f4a7c15u;
+        return all;
+    }
+    static CUDA_ZSTD_INLINE std::uint64_t sealed_line(const void* block, std::uint64_t file, std::uint32_t line) {
+        const std::uint64_t seal = State::mark(block, file) * 0x9e3779b97f4a7c15u;
+        return (seal ^ line) << 32 | line;
+    }
+    /// What is known of the block at which a fault was found; `found_by`: the free that found it, if it was one.
+    CUDA_ZSTD_HD void note(Env& env, Fault fault, const void* block, const KnownPlace& found_by = {}) const {
+        FoundFault found;
+        found.block = reinterpret_cast<std::uint64_t>(block);
+        found.found_by = found_by;
+        Header& header = header_of(block);
+        if (header.seal == seal_of(header, block)) {
+            found.bytes = header.bytes;
+            found.allocated = {header.file, header.function, header.line};
+            const std::uint64_t sealed = env.load(header.freed_line, Order::relaxed);
+            const std::uint64_t file = env.load(header.freed_file, Order::relaxed);
+            const auto line = static_cast<std::uint32_t>(sealed);
+            if (line != 0 && sealed == sealed_line(block, file, line))
+                found.freed = {reinterpret_cast<const char*>(file), nullptr, line};
+        }
+        state_.note(env, fault, found);
+    }
 
     CUDA_ZSTD_INLINE std::size_t payload_bytes() const {
         return std::size_t{heap_.supply().pages.page_count} << page_shift;
@@ -138,30 +205,70 @@ private:
     }
 
     /// From live to held, if all is as it should be.
-    CUDA_ZSTD_HD Status take_from_owner(Env& env, char* block) const {
+    CUDA_ZSTD_HD Status take_from_owner(Env& env, char* block, const KnownPlace& place) const {
         if (!heap_.owns(block)) return Status::foreign;
         if (reinterpret_cast<std::uintptr_t>(block) % min_slot_bytes != 0) return Status::interior;
         if (!heap_.owns(block - header_bytes)) return Status::interior;
         Header& header = header_of(block);
         std::uint64_t seen = env.load(header.state, Order::acquire);
         if (seen == State::mark(block, State::held) || seen == State::mark(block, State::freed))
-            return Status::double_free;
-        if (seen != State::mark(block, State::live)) return no_header(env, block);
-        const std::size_t usable = heap_.usable_size(env, block - header.front_bytes);
-        if (header.guard != State::mark(block, State::guard) ||
-            usable < header.front_bytes + header.bytes + rear_bytes ||
-            !is_filled(block + header.bytes, rear_bytes, State::zone_byte)) {
-            state_.note(env, Fault::red_zone, block);
+            return freed_again(env, block, place);
+        if (seen != State::mark(block, State::live)) return no_header(env, block, place);
+        if (!is_whole(env, block)) {
+            // Another free may have taken it meanwhile, and have written where it was made.
+            if (env.load(header.state, Order::acquire) != seen) return freed_again(env, block, place);
+            note(env, Fault::red_zone, block, place);
             return Status::corrupted;
         }
-        return env.compare_exchange(header.state, seen, State::mark(block, State::held), Order::acq_rel)
-                   ? Status::ok
-                   : Status::double_free;
+        if (!env.compare_exchange(header.state, seen, State::mark(block, State::held), Order::acq_rel))
+            return freed_again(env, block, place);
+        const auto file = reinterpret_cast<std::uint64_t>(place.file);
+        // Whoever reads one of them reads a state that is not live any more.
+        env.store(header.freed_file, file, Order::release);
+        env.store(header.freed_line, sealed_line(block, file, place.line), Order::release);
+        return Status::ok;
+    }
+    CUDA_ZSTD_HD Status freed_again(Env& env, const char* block, const KnownPlace& place) const {
+        note(env, Fault::double_free, block, place);
+        return Status::double_free;
+    }
+
+    /// The block in a slot or run that is in use; its header lies at one of few places.
+    template <class Visit>
+    CUDA_ZSTD_HD void check_slot(Env& env, char* base, std::size_t slot_bytes, const Visit& visit) const {
+        for (std::uint32_t front = header_bytes; front < slot_bytes && front <= page_bytes; front *= 2) {
+            char* const block = base + front;
+            Header& header = header_of(block);
+            if (env.load(header.state, Order::relaxed) != State::mark(block, State::live)) continue;
+            const bool is_sealed = header.seal == seal_of(header, block);
+            const auto address = reinterpret_cast<std::uint64_t>(block);
+            if (!is_whole(env, block) && !state_.has_noted(env, Fault::red_zone, address))
+                note(env, Fault::red_zone, block);
+            visit(block, is_sealed ? header.bytes : 0,
+                  is_sealed ? KnownPlace{header.file, header.function, header.line} : KnownPlace{});
+            return;
+        }
+    }
+
+    /// Whether neither the header of a live block nor the zone behind it was overwritten.
+    static CUDA_ZSTD_HD bool is_whole(Env& env, const char* block) {
+        Header& header = header_of(block);
+        return header.seal == seal_of(header, block) && env.load(header.freed_file, Order::acquire) == 0 &&
+               env.load(header.freed_line, Order::acquire) == 0 &&
+               is_filled(block + header.bytes, rear_bytes, State::zone_byte);
+    }
+    /// Of a block in the quarantine.
+    CUDA_ZSTD_HD void check_poison(Env& env, const char* block) const {
+        const auto address = reinterpret_cast<std::uint64_t>(block);
+        if (!Hardening::poison) return;
+        const Header& header = header_of(block);
+        if (header.seal == seal_of(header, block) && is_filled(block, header.bytes, State::poison_byte)) return;
+        if (!state_.has_noted(env, Fault::write_after_free, address)) note(env, Fault::write_after_free, block);
     }
 
     /// What a pointer is before which there is no header: inside of a block, a block whose header was overwritten, or
     /// no block that was ever handed out.
-    CUDA_ZSTD_HD Status no_header(Env& env, char* block) const {
+    CUDA_ZSTD_HD Status no_header(Env& env, char* block, const KnownPlace& place) const {
         const auto offset = static_cast<std::size_t>(block - heap_.pages_base());
         const auto page = static_cast<std::uint32_t>(offset >> page_shift);
         const auto& supply = heap_.supply();
@@ -175,7 +282,7 @@ private:
             const std::uint32_t slot = slot_size.slots_in(in_slab);
             if (slot >= slot_size.slots_in(page_bytes << entry.log2_pages())) return Status::interior;
             if ((env.load(supply.slabs.bits_of(slab)[slot / 32u], Order::acquire) >> (slot % 32u) & 1u) == 0) {
-                state_.note(env, Fault::never_allocated, block);
+                state_.note(env, Fault::never_allocated, {reinterpret_cast<std::uint64_t>(block), 0, {}, {}, place});
                 return Status::never_allocated;
             }
             base = heap_.pages_base() + (std::size_t{slab} << page_shift) + std::size_t{slot} * slot_size.bytes();
@@ -184,15 +291,14 @@ private:
             return Status::interior;
         }
         if (block != base + header_bytes) return Status::interior;
-        state_.note(env, Fault::red_zone, block);
+        note(env, Fault::red_zone, block, place);
         return Status::corrupted;
     }
 
     /// A held block becomes a freed one, to be given to the heap: its base.
     CUDA_ZSTD_HD void* base_of_leaving(Env& env, char* block) const {
         Header& header = header_of(block);
-        if (Hardening::poison && !is_filled(block, header.bytes, State::poison_byte))
-            state_.note(env, Fault::write_after_free, block);
+        check_poison(env, block);
         env.store(header.state, State::mark(block, State::freed), Order::release);
         return block - header.front_bytes;
     }

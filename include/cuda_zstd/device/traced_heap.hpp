@@ -23,18 +23,27 @@ public:
     CUDA_ZSTD_HD TracedHeap(const PoolHeap<Env>& heap, const EventRingArea& ring, std::uint32_t kernel)
         : heap_(heap), ring_(ring), kernel_(kernel) {}
 
-    CUDA_ZSTD_HD void* allocate(Env& env, LaneMask lanes, std::size_t bytes, std::uint32_t alignment,
-                                Status& status) const {
-        void* const block = heap_.allocate(env, lanes, bytes, alignment, status);
+    CUDA_ZSTD_HD void* allocate(Env& env, LaneMask lanes, std::size_t bytes, std::uint32_t alignment, Status& status,
+                                [[maybe_unused]] const CallPlace& place = {}) const {
+        void* block = nullptr;
+        if constexpr (Hardening::any)
+            block = heap_.allocate(env, lanes, bytes, alignment, status, place);
+        else
+            block = heap_.allocate(env, lanes, bytes, alignment, status);
         const std::size_t usable = block != nullptr ? heap_.usable_size(env, block) : bytes;
         write(env, block != nullptr ? DeviceEventKind::allocation : DeviceEventKind::failure, event_clock_ns(), block,
               bytes, usable);
         return block;
     }
-    CUDA_ZSTD_HD Status deallocate(Env& env, LaneMask lanes, void* block) const {
+    CUDA_ZSTD_HD Status deallocate(Env& env, LaneMask lanes, void* block,
+                                   [[maybe_unused]] const CallPlace& place = {}) const {
         const std::size_t usable = block != nullptr ? heap_.usable_size(env, block) : 0;
         const std::uint64_t before_ns = event_clock_ns();
-        const Status status = heap_.deallocate(env, lanes, block);
+        Status status = Status::ok;
+        if constexpr (Hardening::any)
+            status = heap_.deallocate(env, lanes, block, place);
+        else
+            status = heap_.deallocate(env, lanes, block);
         if (block != nullptr)
             write(env, status == Status::ok ? DeviceEventKind::free : DeviceEventKind::bad_free, before_ns, block,
                   usable, usable);

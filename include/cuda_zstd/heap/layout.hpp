@@ -32,8 +32,10 @@ inline constexpr unsigned move_counters = 8;
 /// The counts of moves, and of each class's slabs that are listed.
 inline constexpr unsigned shared_cell_count = move_counters + size_class_count;
 
-/// Counts of faults, and the ring of blocks in quarantine.
-inline constexpr std::size_t hardening_bytes = Hardening::any ? 128 + std::size_t{8} * Hardening::quarantine_blocks : 0;
+/// Counts of faults, the first faults themselves, and the ring of blocks in quarantine.
+inline constexpr std::size_t fault_log_bytes = 8 * std::size_t{96};
+inline constexpr std::size_t hardening_bytes =
+    Hardening::any ? 128 + fault_log_bytes + std::size_t{8} * Hardening::quarantine_blocks : 0;
 
 /// 2 TiB: what 32-bit numbers of slot words can name.
 inline constexpr std::size_t max_pages = (std::size_t{1} << 25) - 1;
