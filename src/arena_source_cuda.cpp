@@ -66,6 +66,7 @@ public:
 
     AddressRange reserve(std::size_t bytes) override {
         bind_context(device_);
+        const detail::RelaxedCapture relaxed;
         CUdeviceptr base = 0;
         const CUresult result = driver_.mem_address_reserve(&base, bytes, range_alignment_bytes, 0, 0);
         if (result == CUDA_ERROR_OUT_OF_MEMORY)
@@ -106,6 +107,7 @@ public:
     }
 
     void release(const AddressRange& range) noexcept override {
+        const detail::RelaxedCapture relaxed;
         (void)driver_.mem_address_free(reinterpret_cast<CUdeviceptr>(range.base), range.bytes);
     }
 

@@ -10,6 +10,8 @@ Backend& Backend::get(BackendKind kind) {
     return kind == BackendKind::cuda ? detail::cuda_backend() : detail::host_backend();
 }
 
+bool Backend::captures_go_on() { return captures_.load(std::memory_order_acquire) != 0; }
+
 BackendCapture Backend::capture_of(cudaStream_t) { return {}; }
 
 void Backend::retain_by_graph(void*, void (*)(void*), void*) { throw std::logic_error("this backend has no graphs"); }

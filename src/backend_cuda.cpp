@@ -53,12 +53,14 @@ public:
 
     cudaStream_t create_stream() override {
         cudaStream_t stream = nullptr;
+        const RelaxedCapture relaxed;
         check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
         name_own_stream(stream, stream_id(stream));
         return stream;
     }
 
     void destroy_stream(cudaStream_t stream) override {
+        const RelaxedCapture relaxed;
         const cudaError_t waited = cudaStreamSynchronize(stream);
         check_cuda(cudaStreamDestroy(stream), "cudaStreamDestroy");
         check_cuda(waited, "cudaStreamSynchronize");
@@ -96,6 +98,11 @@ public:
         }
         check_cuda(error, "cudaStreamIsCapturing");
         return status != cudaStreamCaptureStatusNone;
+    }
+
+    bool captures_go_on() override {
+        // Of a stream that synchronises with stream 0 the driver tells, and the question breaks no capture.
+        return Backend::captures_go_on() || is_capturing(cudaStreamLegacy);
     }
 
     BackendCapture capture_of(cudaStream_t stream) override {

@@ -39,6 +39,8 @@ struct GraphArenas::Arena {
     /// Freed in the capture, by the stream of the free and the size.
     std::map<std::pair<std::uint64_t, std::size_t>, std::vector<std::byte*>> freed;
     Arena* next_gone = nullptr;
+    /// Of the capture, while it is known to go on.
+    std::vector<cudaStream_t> streams;
 };
 
 GraphArenas::GraphArenas(Backend& backend, ArenaPool& memory)
@@ -51,6 +53,8 @@ GraphArenas::~GraphArenas() {
     link_->pool = nullptr;
     // Those of graphs that live are deleted by release().
     const std::lock_guard lock(mutex_);
+    for (const auto& [capture, arena] : arenas_)
+        end(*arena);
     for (Arena* arena = gone_.load(std::memory_order_relaxed); arena != nullptr; arena = arena->next_gone)
         if (const auto found = arenas_.find(arena->capture); found != arenas_.end()) found->second->link = nullptr;
     for (auto& [capture, arena] : arenas_)
@@ -130,6 +134,13 @@ void* GraphArenas::allocate(std::size_t bytes, std::size_t alignment, const Stre
     const std::size_t rounded_bytes = round_up(bytes, granule_bytes);
     const std::lock_guard lock(mutex_);
     Arena& arena = arena_of(capture);
+    if (std::find(arena.streams.begin(), arena.streams.end(), stream.handle) == arena.streams.end()) {
+        arena.streams.push_back(stream.handle);
+        if (arena.streams.size() == 1) {
+            under_way_.fetch_add(1, std::memory_order_relaxed);
+            backend_.announce_capture();
+        }
+    }
     const auto freed = arena.freed.find({stream.id, rounded_bytes});
     if (freed != arena.freed.end())
         for (std::byte*& ptr : freed->second) {
@@ -165,6 +176,20 @@ void GraphArenas::deallocate(void* ptr, const StreamRef& stream) {
     piece->second.is_live = false;
 }
 
+/// The capture does not go on. With the mutex held.
+void GraphArenas::end(Arena& arena) noexcept {
+    if (arena.streams.empty()) return;
+    arena.streams.clear();
+    under_way_.fetch_sub(1, std::memory_order_relaxed);
+    backend_.end_capture();
+}
+
+void GraphArenas::end_capture_of(cudaStream_t stream) noexcept {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [capture, arena] : arenas_)
+        if (std::find(arena->streams.begin(), arena->streams.end(), stream) != arena->streams.end()) end(*arena);
+}
+
 /// With the mutex held.
 const GraphArenas::Arena* GraphArenas::arena_with(const void* ptr) const {
     const auto* const byte = static_cast<const std::byte*>(ptr);
@@ -193,6 +218,7 @@ void GraphArenas::reclaim() {
     const std::lock_guard lock(mutex_);
     while (gone != nullptr) {
         Arena* const arena = std::exchange(gone, gone->next_gone);
+        end(*arena);
         for (Block* chunk : arena->chunks)
             memory_.give(*chunk, {});
         arenas_.erase(arena->capture);

@@ -51,6 +51,12 @@ public:
     /// What the address is to a graph; empty where it is nothing.
     std::string explain(const void* ptr) const;
 
+    /// Whether captures are known to go on: one that has allocated is, until its stream is seen without it, or its
+    /// graph is gone. One load.
+    bool has_captures() const noexcept { return under_way_.load(std::memory_order_relaxed) != 0; }
+    /// The stream is not being captured any more.
+    void end_capture_of(cudaStream_t stream) noexcept;
+
     /// Whether a graph has gone whose memory reclaim() would give back. One load.
     bool has_gone() const noexcept { return gone_.load(std::memory_order_relaxed) != nullptr; }
     /// Gives the memory of graphs that are gone back to the arenas.
@@ -70,11 +76,13 @@ private:
     std::byte* cut(Arena& arena, std::size_t bytes, std::size_t alignment);
     bool add_chunk(Arena& arena, std::size_t bytes);
     const Arena* arena_with(const void* ptr) const;
+    void end(Arena& arena) noexcept;
 
     Backend& backend_;
     ArenaPool& memory_;
     std::shared_ptr<Link> link_;
     std::atomic<Arena*> gone_{nullptr};
+    std::atomic<unsigned> under_way_{0};
     mutable std::mutex mutex_;
     /// By the capture's number. The graph owns a share of each until it is gone.
     std::unordered_map<std::uint64_t, std::unique_ptr<Arena>> arenas_;

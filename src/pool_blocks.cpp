@@ -44,22 +44,24 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
     if (graphs_.has_gone()) [[unlikely]]
         graphs_.reclaim();
     Piece piece;
-    if (bytes <= large_.most_bytes()) piece = take_with_all_means(bytes, alignment, stream, kind);
-    if (!piece) {
+    const auto no_memory = [&] {
         failed_.fetch_add(1, relaxed);
         observer_.out_of_memory(bytes, stream.id);
-        return {};
-    }
+        return Granted{};
+    };
+    if (bytes <= large_.most_bytes()) piece = take_with_all_means(bytes, alignment, stream, kind);
+    if (!piece) return no_memory();
     if (piece.origin != Origin::own) Observer::found_in(piece.origin);
     Record* record = nullptr;
     try {
         order_.wait_on_device(stream, piece.dependencies);
         record = &live_.insert(piece.ptr);
+    } catch (const OutOfReach&) {
+        // A capture has begun since the ladder looked.
+        put_back(std::move(piece));
+        return no_memory();
     } catch (...) {
-        if (piece.slab != nullptr)
-            small_.give(piece.ptr, *piece.slab, piece.dependencies);
-        else
-            pool_of(*piece.block).give(*piece.block, std::move(piece.dependencies));
+        put_back(std::move(piece));
         throw;
     }
     const bool is_slot = piece.slab != nullptr;

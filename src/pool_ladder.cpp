@@ -29,6 +29,42 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take(std::size_t bytes
     return {taken.block->ptr, taken.block->bytes, nullptr, taken.block, std::move(taken.dependencies), taken.origin};
 }
 
+/// As take(), but of memory that the stream can be made to wait for: where a capture forbids to wait for all streams,
+/// that is not every block.
+MemoryPoolManager::State::Piece MemoryPoolManager::State::take_within_reach(std::size_t bytes, std::size_t alignment,
+                                                                            const StreamRef& stream, PoolKind kind,
+                                                                            Effort effort) {
+    try {
+        Piece piece = take(bytes, alignment, stream, kind, effort);
+        const auto has_open = [&] {
+            bool found = false;
+            piece.dependencies.for_each([&](const TicketRef& ticket) {
+                found |= ticket->stream_id != stream.id && ticket->state.load() == Ticket::State::open;
+            });
+            return found;
+        };
+        if (!piece || !has_open()) return piece;
+        record_registered(&piece.dependencies);
+        if (!has_open() || !backend.captures_go_on()) return piece;
+        put_back(std::move(piece));
+    } catch (const OutOfReach&) {
+        // Memory of a smaller pool that came from a larger one; it is back there.
+    }
+    return {};
+}
+
+void MemoryPoolManager::State::put_back(Piece piece) {
+    if (piece.slab != nullptr)
+        small_.give(piece.ptr, *piece.slab, piece.dependencies);
+    else
+        pool_of(*piece.block).give(*piece.block, std::move(piece.dependencies));
+}
+
+void MemoryPoolManager::State::close_open() {
+    record_registered(nullptr);
+    (void)order_.close_all();
+}
+
 /// Cached memory first; then what threads keep at hand; then growth and waiting in the policy's order; then, when all
 /// memory is in use, what pending frees and the smaller pools hold back.
 MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(std::size_t bytes, std::size_t alignment,
@@ -49,18 +85,18 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(st
         if (piece) return piece;
     }
     if (order_.open_bytes() > std::max({bytes, most_open_bytes, large_.figures().capacity_bytes / 4})) {
-        order_.close_all();
+        close_open();
         piece = take(bytes, alignment, stream, kind, Effort::cached);
         if (piece) return piece;
     }
     const Effort second = options.stream_policy == StreamPolicy::grow_then_wait ? Effort::grow : Effort::wait;
     for (const Effort effort : {second, Effort::all}) {
-        piece = take(bytes, alignment, stream, kind, effort);
+        piece = take_within_reach(bytes, alignment, stream, kind, effort);
         if (piece) break;
     }
     if (!piece) {
         drain();
-        piece = take(bytes, alignment, stream, kind, Effort::all);
+        piece = take_within_reach(bytes, alignment, stream, kind, Effort::all);
     }
     piece.origin = Origin::source;
     return piece;

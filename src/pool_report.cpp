@@ -164,6 +164,11 @@ void MemoryPoolManager::State::throw_out_of_memory(std::size_t bytes) const {
             fragmentation + ")";
     if (const std::string failure = large_.last_failure(); !failure.empty())
         text += "; the source's last failure: " + failure;
+    if (const std::size_t bytes = order_.open_bytes(); bytes != 0 && backend.captures_go_on())
+        text +=
+            "; " + std::to_string(bytes) +
+            " of the free bytes wait for streams that only a wait for all streams covers, which a capture that goes on "
+            "forbids";
     throw out_of_memory(text);
 }
 

@@ -67,7 +67,7 @@ void MemoryPoolManager::State::report_leaks(const char* when) const {
 void MemoryPoolManager::State::drain() {
     host_waits_.fetch_add(1, relaxed);
     collect();
-    order_.close_all();
+    close_open();
     order_.wait_on_host(stranded_pending());
     collect_stranded();
     small_.wait_on_host();
@@ -89,6 +89,9 @@ void MemoryPoolManager::State::reset() {
     if (const std::size_t graphs = graphs_.figures().graphs; graphs != 0)
         throw usage_error("reset() while " + std::to_string(graphs) + (graphs == 1 ? " graph has" : " graphs have") +
                           " memory of the pool: destroy first what was captured and instantiated");
+    if (backend.captures_go_on())
+        throw usage_error("reset() while a stream is being captured into a graph: it waits for all streams, which the "
+                          "driver forbids meanwhile");
     backend.wait_idle();
     std::int64_t bytes = 0;
     alone.caches.for_each([&](ThreadCache& cache) {

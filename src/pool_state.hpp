@@ -75,17 +75,21 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
     /// Empty when all parts are sound. No other thread may be inside.
     std::string check() const;
 
+    /// The registered stream's announced capture is over.
+    void capture_ended(const RegisteredStream& stream) noexcept { graphs_.end_capture_of(stream.handle()); }
     void add(const RegisteredStream& stream);
     void remove(const RegisteredStream& stream) noexcept;
 
     /// Whether this is a child of the process that made the pool: nothing of it may be touched.
     bool is_forked() const noexcept { return detail::is_forked_since(generation_); }
     /// The same for calls that a graph can have a part in: a stream that is being captured is one of life `captured`.
-    detail::StreamRef any_stream_of(cudaStream_t stream, const char*) const {
+    detail::StreamRef any_stream_of(cudaStream_t stream, const char*) {
         require_own_process();
         // The driver does not tell the id of a stream that is being captured; while it is, no other has its handle.
         if (backend.is_capturing(stream))
             return {stream, reinterpret_cast<std::uintptr_t>(stream), detail::StreamLife::captured};
+        if (graphs_.has_captures()) [[unlikely]]
+            graphs_.end_capture_of(stream);
         return {stream, backend.stream_id(stream), detail::StreamLife::unknown};
     }
     detail::StreamRef any_stream_of(const RegisteredStream& stream, const char* call) const {
@@ -134,9 +138,15 @@ private:
                              detail::ThreadCache* cache);
     Piece take(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind,
                detail::Effort effort);
+    Piece take_within_reach(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind,
+                            detail::Effort effort);
+    void put_back(Piece piece);
+    void record_registered(const detail::Dependencies* among);
     Piece take_with_all_means(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind);
     void give(Record& record, const detail::StreamRef& stream, detail::ThreadCache& counting);
     void drain();
+    /// Completes or records what open tickets name, as far as captures allow: registered streams' by a record each.
+    void close_open();
     std::size_t give_back() noexcept;
     /// For the counters: needs no passage.
     TraceFigures figures() const;

@@ -114,6 +114,38 @@ RegisteredStream::RegisteredStream(MemoryPoolManager& pool, cudaStream_t stream)
     pool.state_->add(*this);
 }
 
-RegisteredStream::~RegisteredStream() { pool_.state_->remove(*this); }
+RegisteredStream::~RegisteredStream() {
+    end_capture();
+    pool_.state_->remove(*this);
+}
+
+void RegisteredStream::announce_capture() noexcept {
+    if (!capturing_.exchange(true, std::memory_order_relaxed)) pool_.backend().announce_capture();
+}
+
+void RegisteredStream::end_capture() noexcept {
+    if (!capturing_.exchange(false, std::memory_order_relaxed)) return;
+    pool_.state_->capture_ended(*this);
+    pool_.backend().end_capture();
+}
+
+/// Records open tickets of registered streams, which then can be waited for one by one: those among some, or (null)
+/// all.
+void MemoryPoolManager::State::record_registered(const Dependencies* among) {
+    const std::lock_guard lock(registered_mutex_);
+    const auto record = [&](std::uint64_t id, const Registered& entry) {
+        // An event that is recorded in a capture would be the graph's.
+        if (!backend.is_capturing(entry.handle)) order_.record_open({entry.handle, id});
+    };
+    if (among == nullptr) {
+        for (const auto& [id, entry] : registered_)
+            record(id, entry);
+        return;
+    }
+    among->for_each([&](const TicketRef& ticket) {
+        const auto found = registered_.find(ticket->stream_id);
+        if (found != registered_.end()) record(found->first, found->second);
+    });
+}
 
 } // namespace cuda_zstd

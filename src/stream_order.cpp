@@ -195,8 +195,9 @@ void StreamOrder::abandon_half() {
     }
 }
 
-void StreamOrder::close_all() {
+bool StreamOrder::close_all() {
     const std::lock_guard closing(closing_mutex_);
+    if (backend_.captures_go_on()) return !has_open();
     // First out of the shelves: what is freed from now on gets another ticket. Then the wait covers all frees so far.
     for (Shelf& shelf : shelves_) {
         const std::lock_guard lock(shelf.mutex);
@@ -213,12 +214,19 @@ void StreamOrder::close_all() {
         abandoned_.clear();
         open_bytes_.fetch_sub(std::exchange(abandoned_bytes_, 0), relaxed);
     }
-    if (closing_.empty()) return;
+    if (closing_.empty()) return true;
     closings_.fetch_add(1, relaxed);
     backend_.wait_idle();
     for (const TicketRef& ticket : closing_)
         ticket->state.store(Ticket::State::complete, std::memory_order_release);
     closing_.clear();
+    return true;
+}
+
+/// With the mutex for closing held.
+bool StreamOrder::has_open() {
+    const std::lock_guard abandoning(abandoned_mutex_);
+    return open_tickets_.load(relaxed) != 0 || !abandoned_.empty() || !closing_.empty();
 }
 
 void StreamOrder::stop_deferring(std::uint64_t stream_id) {
@@ -274,7 +282,8 @@ void StreamOrder::wait_on_device(const StreamRef& stream, const Dependencies& de
         if (ticket->stream_id == stream.id) return;
         if (ticket->state.load(std::memory_order_acquire) == Ticket::State::open) {
             stop_deferring(ticket->stream_id);
-            close_all();
+            if (!close_all() && ticket->state.load(std::memory_order_acquire) == Ticket::State::open)
+                throw OutOfReach();
         }
         if (ticket->state.load(std::memory_order_acquire) == Ticket::State::complete) return;
         backend_.wait(stream.handle, ticket->event);
@@ -285,7 +294,7 @@ void StreamOrder::wait_on_device(const StreamRef& stream, const Dependencies& de
 void StreamOrder::wait_on_host(const Dependencies& dependencies) {
     dependencies.for_each([&](const TicketRef& ticket) {
         if (ticket->state.load(std::memory_order_acquire) == Ticket::State::open) close_all();
-        if (ticket->state.load(std::memory_order_acquire) == Ticket::State::complete) return;
+        if (ticket->state.load(std::memory_order_acquire) != Ticket::State::recorded) return;
         backend_.synchronize(ticket->event);
         ticket->state.store(Ticket::State::complete, std::memory_order_release);
     });

@@ -391,5 +391,41 @@ TEST_F(Captures, AnotherThreadUsesThePoolMeanwhile) {
     pool_->backend().destroy_stream(stream);
 }
 
+TEST_F(Captures, TrimAndTheLastMeansOfAnotherThreadLeaveItWhole) {
+    Backend& backend = pool_->backend();
+    const cudaStream_t stream = backend.create_stream();
+    // Freed with no event recorded: only a wait for all streams would tell when the work is done.
+    for (unsigned i = 0; i < 3; ++i) {
+        void* block = pool_->allocate(6 * MiB, stream);
+        backend.fill_async(block, 1, 6 * MiB, stream);
+        pool_->deallocate(block, stream);
+    }
+    begin();
+    void* of_graph = pool_->allocate(MiB, stream_);
+    std::thread other([&] {
+        const cudaStream_t asking = backend.create_stream();
+        EXPECT_NO_THROW(pool_->trim());
+        std::vector<void*> blocks;
+        while (void* block = pool_->try_allocate(MiB, asking))
+            blocks.push_back(block);
+        EXPECT_FALSE(blocks.empty());
+        for (void* block : blocks)
+            pool_->deallocate(block, asking);
+        EXPECT_NO_THROW(pool_->trim());
+        EXPECT_THROW(pool_->reset(), usage_error);
+        backend.destroy_stream(asking);
+    });
+    other.join();
+    backend.fill_async(of_graph, 1, MiB, stream_);
+    cudaGraph_t graph = end();
+    EXPECT_NE(graph, nullptr) << "the capture was not broken";
+    cudaGraphDestroy(graph);
+    EXPECT_TRUE(graphs_end());
+    backend.synchronize(stream);
+    pool_->trim();
+    EXPECT_EQ(pool_->get_pool_size(), 0u);
+    backend.destroy_stream(stream);
+}
+
 } // namespace
 } // namespace cuda_zstd

@@ -12,6 +12,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -62,7 +63,8 @@ public:
     /// Waits for the stream's work, then destroys it.
     virtual void destroy_stream(cudaStream_t stream) = 0;
     virtual void synchronize(cudaStream_t stream) = 0;
-    /// Waits for all streams.
+    /// Waits for all streams. While any stream of the device is being captured the driver forbids it, in every mode,
+    /// and breaks that capture.
     virtual void synchronize() = 0;
     /// As synchronize(), but leaves what tasks have thrown for the next synchronize of their streams.
     virtual void wait_idle() = 0;
@@ -78,6 +80,14 @@ public:
     /// `release(context)` is called once, when neither the graph nor anything instantiated from it exists any more: on
     /// any thread, where it must not call a backend. When this throws, it is not called.
     virtual void retain_by_graph(void* graph, void (*release)(void*), void* context);
+
+    /// A capture begins, or has ended, that no pool is told of otherwise: see CaptureNotice.
+    void announce_capture() noexcept { captures_.fetch_add(1, std::memory_order_acq_rel); }
+    void end_capture() noexcept { captures_.fetch_sub(1, std::memory_order_acq_rel); }
+    /// Whether a capture is known to go on, so that nobody may wait for all streams: one that was announced, that a
+    /// pool has given memory to, or (on CUDA) of a stream that synchronises with stream 0. The driver tells of no
+    /// other.
+    virtual bool captures_go_on();
 
     virtual BackendEvent create_event() = 0;
     /// An event that cannot be timed: elapsed_ms throws, record costs less.
@@ -111,6 +121,23 @@ public:
 
 protected:
     Backend() = default;
+
+private:
+    std::atomic<unsigned> captures_{0};
+};
+
+/// While it lives, no pool waits for all streams of the backend: for a program that captures streams which no pool
+/// sees, while other threads use pools. What only such a wait would bring to light is left where it is, and other
+/// memory is taken.
+class CaptureNotice {
+public:
+    explicit CaptureNotice(Backend& backend) noexcept : backend_(backend) { backend_.announce_capture(); }
+    ~CaptureNotice() { backend_.end_capture(); }
+    CaptureNotice(const CaptureNotice&) = delete;
+    CaptureNotice& operator=(const CaptureNotice&) = delete;
+
+private:
+    Backend& backend_;
 };
 
 } // namespace cuda_zstd

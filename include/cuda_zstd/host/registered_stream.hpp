@@ -35,9 +35,10 @@ public:
     MemoryPoolManager& pool() const noexcept { return pool_; }
 
     /// To be called before a capture of the stream begins, and after it has ended. In between what is
-    /// allocated is the graph's, as it is with a bare handle.
-    void announce_capture() noexcept { capturing_.store(true, std::memory_order_relaxed); }
-    void end_capture() noexcept { capturing_.store(false, std::memory_order_relaxed); }
+    /// allocated is the graph's, as it is with a bare handle, and no pool waits for the whole device. Each may be
+    /// called again.
+    void announce_capture() noexcept;
+    void end_capture() noexcept;
     bool is_capturing() const noexcept { return capturing_.load(std::memory_order_relaxed); }
 
 private:

@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -116,6 +117,12 @@ private:
     std::unique_ptr<std::vector<TicketRef>> more_;
 };
 
+/// Memory waits for a stream that has to be waited for with all others, which a capture forbids.
+class OutOfReach final : public std::exception {
+public:
+    const char* what() const noexcept override { return "a capture forbids to wait for the stream's work"; }
+};
+
 /// Makes tickets, asks for them and waits for them. Members may be called from any thread.
 class StreamOrder {
 public:
@@ -150,15 +157,17 @@ public:
     TicketRef freed_on_as_one(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                               Dependencies since_allocation);
     /// Completes the open tickets, by waiting for all streams: theirs may be gone, so nothing can be recorded there.
-    void close_all();
+    /// False where a capture forbids that: then they are as they were.
+    bool close_all();
     /// One event query; none for an open ticket, and none once it was complete.
     bool is_complete(Ticket& ticket);
     /// Drops completed tickets; true when none is left.
     bool settle(Dependencies& dependencies);
     /// Work that `stream` gets from now on runs after the dependencies. One wait for each ticket of another stream;
     /// where one is open, the caller waits for all streams, and that stream defers no more for the next 1,024 frees.
+    /// Throws `OutOfReach` where a capture forbids that.
     void wait_on_device(const StreamRef& stream, const Dependencies& dependencies);
-    /// The caller waits.
+    /// The caller waits; for what is open only where no capture forbids it.
     void wait_on_host(const Dependencies& dependencies);
 
     std::uint64_t device_waits() const noexcept { return device_waits_.load(std::memory_order_relaxed); }
@@ -205,6 +214,7 @@ private:
     TicketRef open(Shelf& own, Deferring& deferring, std::uint64_t stream_id, std::size_t bytes);
     TicketRef closed(Deferring& deferring) noexcept;
     void abandon_half();
+    bool has_open();
     static void forget_idle(Shelf& own, std::uint64_t but_stream_id) noexcept;
     void recycle(Ticket* ticket) noexcept;
 
