@@ -122,6 +122,13 @@ def main():
     megabytes = total(ranges, *calls) / 2**20
     check(pool["frees"] > 0 or abs(megabytes - pool["allocated_mb"]) <= 0.11,
           f"{megabytes:.2f} MB in payloads; the pool says {pool['allocated_mb']}")
+    if problems:
+        for column, rows, sample in profile_summary.payload_columns(db):
+            print(f"note    {rows} payloads in NVTX_EVENTS.{column}, one of them: {sample[:200]}")
+        for table in ("NVTX_PAYLOAD_SCHEMAS", "NVTX_PAYLOAD_SCHEMA_ENTRIES"):
+            if profile_summary.columns(db, table):
+                for row in db.execute(f"SELECT * FROM {table} LIMIT 8"):
+                    print(f"note    {table}: {row}")
     wave_bytes, input_bytes = total(ranges, "pool-zstd wave"), figures["total"]["input_bytes"]
     again = figures["total"]["chunks_done_in_a_later_wave"]
     check(wave_bytes == input_bytes or (again > 0 and wave_bytes > input_bytes),
@@ -137,9 +144,17 @@ def main():
     launches = launches_outside_waves(db, events, "compress_kernel")
     if launches is not None:
         check(launches[0] > 0 and launches[1] == 0, f"{launches[0]} launches of compress_kernel, {launches[1]} outside of waves")
-    counters = profile_summary.counter_samples(db)
+    counters = summary["counters"]
     if counters:
-        check(any(name.endswith("bytes in use") for name in counters), f"counters: {', '.join(sorted(counters))}")
+        for what in ("bytes in use", "bytes mapped", "bytes free", "bytes cached", "largest free run", "fragmentation"):
+            check(any(name.endswith(what) for name in counters), f"a counter '{what}'")
+        for name, values in profile_summary.generic_counters(db).items():
+            if re.search(r"cuda_zstd pool \d+ bytes in use$", name):
+                check(pool["frees"] > 0 or abs(max(values) / 2**20 - pool["allocated_mb"]) <= 0.11,
+                      f"'{name}' rises to {max(values) / 2**20:.2f} MB; the pool says {pool['allocated_mb']}")
+                check(values[0] == 0 and len(values) > 2, f"'{name}' comes from 0 and has {len(values)} samples")
+        if problems:
+            print(f"note    counters: {', '.join(sorted(counters))}")
     else:
         print(f"note    this nsys exports no NVTX counters (tables: {', '.join(summary['counter_tables']) or 'none'}); "
               "the tests with a recorder check them")
