@@ -8,6 +8,7 @@
 #include "cuda_zstd/host/error.hpp"
 #include "driver_api.hpp"
 #include "machine.hpp"
+#include "trace_nvtx.hpp"
 
 #include <cuda_runtime_api.h>
 
@@ -231,6 +232,7 @@ std::unique_ptr<ArenaSource> make_cuda_pinned_source() { return make_block_sourc
 
 std::unique_ptr<ArenaSource> make_default_source(BackendKind backend) {
     if (backend == BackendKind::host) return make_ordinary_source();
+    if (detail::is_memory_checked()) return make_cuda_malloc_source();
     try {
         return make_cuda_virtual_source();
     } catch (const cuda_error&) {

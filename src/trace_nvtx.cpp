@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
+#include <string_view>
 #include <utility>
 
 #if CUDA_ZSTD_POOL_NVTX
@@ -17,6 +19,19 @@
 namespace cuda_zstd::detail {
 
 #if CUDA_ZSTD_POOL_NVTX
+
+bool is_memory_checked() noexcept {
+    try {
+        if (nvtx_mode() == NvtxMode::off) return false;
+    } catch (...) {
+        return false; // The pool says what is wrong with the mode.
+    }
+    // The library that compute-sanitizer has NVTX load, libsanitizer-collection.so.
+    const char* const path = std::getenv("NVTX_INJECTION64_PATH");
+    if (path == nullptr) return false;
+    const std::string_view file(path);
+    return file.substr(file.rfind('/') + 1).find("sanitizer") != std::string_view::npos;
+}
 
 void name_own_stream(cudaStream_t stream, std::uint64_t id) noexcept {
     if (nvtx_domain() == nullptr) return;
@@ -105,9 +120,9 @@ void NvtxHeaps::add_block(const void* ptr, std::size_t bytes, const char* what) 
     batch.regionDescElements = &range;
     nvtxMemRegionsRegister(nvtx_domain(), &batch);
 
-    char name[128];
-    std::snprintf(name, sizeof name, "%s %llu of %zu bytes of cuda_zstd pool %u", what,
-                  static_cast<unsigned long long>(blocks_.fetch_add(1, std::memory_order_relaxed) + 1), bytes, pool_);
+    char name[50];
+    std::snprintf(name, sizeof name, "%s %llu of cuda_zstd pool %u, %zu bytes", what,
+                  static_cast<unsigned long long>(blocks_.fetch_add(1, std::memory_order_relaxed) + 1), pool_, bytes);
     nvtxMemRegionNameDesc_t named{};
     named.regionRefType = NVTX_MEM_REGION_REF_TYPE_POINTER;
     named.nameType = NVTX_MESSAGE_TYPE_ASCII;
@@ -157,6 +172,7 @@ void NvtxHeaps::reset() noexcept {
 #else
 
 nvtxDomainRegistration_st* nvtx_domain() noexcept { return nullptr; }
+bool is_memory_checked() noexcept { return false; }
 void name_own_stream(cudaStream_t, std::uint64_t) noexcept {}
 NvtxStreamName::NvtxStreamName(BackendKind, cudaStream_t, std::uint64_t, std::uint32_t) noexcept {}
 NvtxStreamName::~NvtxStreamName() = default;

@@ -2,7 +2,8 @@
 // What tools that check memory are told: arenas as heaps, blocks as regions of them.
 //
 // Invariant: a block's region is registered while the block is the caller's and at no other time, so an access to an
-// arena outside of regions is an error that such a tool reports. Where no tool asks for memory, nothing is kept.
+// arena outside of regions is an error that such a tool reports. Where no tool asks for memory, nothing is kept. A tool
+// that checks memory need not know domains: nothing here depends on the domain's handle.
 #pragma once
 
 #include "cuda_zstd/host/arena_source.hpp"
@@ -28,6 +29,9 @@ namespace cuda_zstd::detail {
 
 /// The domain's handle; null where no tool listens.
 nvtxDomainRegistration_st* nvtx_domain() noexcept;
+/// Whether compute-sanitizer runs this program and is to be told of arenas and blocks. It checks parts of what
+/// cudaMalloc gave, so that is where arenas come from then, unless the caller says otherwise.
+bool is_memory_checked() noexcept;
 /// Gives a CUDA stream of our own a name for profilers: "cuda_zstd stream 12".
 void name_own_stream(cudaStream_t stream, std::uint64_t id) noexcept;
 
@@ -57,7 +61,8 @@ public:
     void remove(const AddressRange& arena) noexcept;
     /// Whether a tool has taken a heap: then every block has to be registered.
     bool wanted() const noexcept { return wanted_.load(std::memory_order_relaxed); }
-    /// Registers a block under a name that says its pool, number and bytes.
+    /// Registers a block under a name that says its number, pool and bytes, in at most 49 characters (more than that
+    /// compute-sanitizer does not take).
     void add_block(const void* ptr, std::size_t bytes, const char* what) noexcept;
     /// Bytes of the block's region; 0 where it had none.
     std::size_t remove_block(const void* ptr) noexcept;

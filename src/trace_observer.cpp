@@ -57,6 +57,7 @@ Observer::Observer(const PoolOptions& options, Backend& backend, std::function<T
       counters_("cuda_zstd pool " + std::to_string(number_)), heaps_(number_) {
     const NvtxMode mode = nvtx_mode();
     nvtx_ = mode != NvtxMode::off && nvtx_domain() != nullptr;
+    tells_heaps_ = mode != NvtxMode::off;
     fine_ = nvtx_ && mode == NvtxMode::fine;
     if (track_ != TrackMode::off) sites_.emplace();
     if (const auto path = variable("CUDA_ZSTD_POOL_TRACE")) {
@@ -70,7 +71,7 @@ Observer::Observer(const PoolOptions& options, Backend& backend, std::function<T
         writer_->add(event);
     }
     // The first arena will tell whether a tool wants blocks; the call that makes it must be watched in case.
-    watch_ = nvtx_ ? Watch::every_call : wanted_watch();
+    watch_ = tells_heaps_ ? Watch::every_call : wanted_watch();
 }
 
 Watch Observer::wanted_watch() const noexcept {
@@ -89,7 +90,7 @@ Observer::~Observer() {
 }
 
 std::shared_ptr<ArenaSource> Observer::source(std::shared_ptr<ArenaSource> source) {
-    if (!nvtx_) return source;
+    if (!tells_heaps_) return source;
     return observed_source(
         std::move(source), heaps_, [this] { watch_.store(wanted_watch(), std::memory_order_relaxed); }, number_);
 }
@@ -103,6 +104,13 @@ void Observer::found_in(Origin origin) noexcept { last_origin = origin; }
 void Observer::out_of_memory(std::size_t bytes, std::uint64_t stream_id) const noexcept {
     static const TraceName name("out of memory", TraceCategory::allocate);
     if (nvtx_) trace_mark(name, {bytes, stream_id, number_, 0});
+}
+
+/// A block is the stream's until the work before its free is done; a tool that checks memory knows no streams.
+void Observer::finish_accesses(cudaStream_t stream) const noexcept try {
+    if (backend_.kind() == BackendKind::cuda && !backend_.is_capturing(stream)) backend_.wait_idle();
+} catch (...) {
+    // The call itself will say what is wrong.
 }
 
 void Observer::was_reset() noexcept {
@@ -155,7 +163,9 @@ ObservedCall::~ObservedCall() {
 /// Before another thread can get the block.
 void ObservedCall::told_free() noexcept {
     if (observer_.track_ != TrackMode::off) freed_site_ = observer_.sites_->take(details_.ptr);
-    if (observer_.heaps_.wanted()) was_region_ = observer_.heaps_.remove_block(details_.ptr);
+    if (!observer_.heaps_.wanted()) return;
+    observer_.finish_accesses(details_.stream);
+    was_region_ = observer_.heaps_.remove_block(details_.ptr);
 }
 
 void ObservedCall::allocated(const void* ptr) noexcept {

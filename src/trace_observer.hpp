@@ -89,9 +89,12 @@ private:
     void trace_capacity() noexcept;
     void sample_counters() const noexcept { counters_.sample(figures_()); }
     std::uint64_t id_of(cudaStream_t stream) const noexcept;
+    void finish_accesses(cudaStream_t stream) const noexcept;
 
     std::atomic<Watch> watch_{Watch::none};
     bool nvtx_ = false;
+    /// Tools that check memory may be told of arenas; whether one listens, the first arena tells.
+    bool tells_heaps_ = false;
     bool fine_ = false;
     TrackMode track_ = TrackMode::off;
     Backend& backend_;

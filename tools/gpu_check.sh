@@ -109,10 +109,10 @@ run_memcheck() {
     fi
     for program in "${test_programs[@]}"; do
         step "memcheck $(basename "$program")" 100 \
-            "$sanitizer" --tool memcheck --leak-check full --error-exitcode 9 "$program" --gtest_brief=1
+            "$sanitizer" --tool memcheck --nvtx no --leak-check full --error-exitcode 9 "$program" --gtest_brief=1
     done
     for tool in memcheck initcheck synccheck; do
-        step "$tool device_soak" 60 "$sanitizer" --tool "$tool" --error-exitcode 9 "$device_soak" --pairs 50000 --cycles 2 \
+        step "$tool device_soak" 60 "$sanitizer" --tool "$tool" --nvtx no --error-exitcode 9 "$device_soak" --pairs 50000 --cycles 2 \
             --heap $((64 << 20)) --cycle-heap $((2 << 20)) --log2-threads 12
     done
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One mistake in the use of the pool's memory, for compute-sanitizer to find: tools/planted_check.py runs it.
 // Usage: planted FAULT SOURCE; FAULT: clean, past_the_end, after_free, after_reset, never_written, leak; SOURCE:
-// virtual, malloc. Prints "planted at ADDRESS: BYTES bytes", the block that the report has to be about.
+// automatic, virtual, malloc. Prints "planted at ADDRESS: BYTES bytes", the block that the report has to be about.
 //
 // Invariant: without the sanitizer each run ends well, since all of the memory that is touched is mapped.
 #include "cuda_zstd_device_pool.cuh"
@@ -96,7 +96,9 @@ int main(int argc, char** argv) try {
     const std::string fault = argv[1];
     PoolOptions options;
     options.backend = BackendKind::cuda;
-    options.source = argv[2] == std::string("malloc") ? SourceKind::cuda_malloc : SourceKind::cuda_virtual;
+    const std::string source = argv[2];
+    if (source == "malloc") options.source = SourceKind::cuda_malloc;
+    if (source == "virtual") options.source = SourceKind::cuda_virtual;
     auto manager = std::make_unique<MemoryPoolManager>(options);
     plant(fault, *manager);
     manager->backend().synchronize();

@@ -34,6 +34,9 @@ struct Regions {
                 EXPECT_EQ(regions.erase(address(third)), 1u) << line.text;
             } else if (first == "region" && second == "name") {
                 EXPECT_EQ(regions.count(address(third)), 1u);
+                std::string what;
+                words >> what;
+                EXPECT_TRUE(what == "block" || what == "device") << line.text;
                 ++named;
             } else if (first == "region") {
                 words >> in >> heap;
@@ -81,6 +84,30 @@ TEST(TraceHeaps, BlocksAreRegionsOfTheirArena) {
     }
     seen.read(recorded_lines());
     EXPECT_TRUE(seen.heaps.empty());
+}
+
+/// compute-sanitizer of CUDA 13.4 and before has no use for domains: it may give none.
+TEST(TraceMemoryAlone, BlocksAreRegionsWithoutADomain) {
+    Regions seen;
+    {
+        MemoryPoolManager pool(options());
+        void* const block = pool.allocate(1000);
+        void* const large = pool.allocate(std::size_t{3} << 30);
+        seen.read(recorded_lines());
+        ASSERT_EQ(seen.heaps.size(), 1u);
+        EXPECT_EQ(seen.regions[reinterpret_cast<std::uintptr_t>(block)], 1000u);
+        EXPECT_EQ(seen.regions[reinterpret_cast<std::uintptr_t>(large)], std::size_t{3} << 30);
+        EXPECT_EQ(seen.named, 2u);
+        pool.deallocate(block);
+        seen.read(recorded_lines());
+        EXPECT_EQ(seen.regions.size(), 1u);
+        pool.reset();
+        seen.read(recorded_lines());
+        EXPECT_EQ(seen.resets, 1u);
+    }
+    seen.read(recorded_lines());
+    EXPECT_TRUE(seen.heaps.empty());
+    EXPECT_TRUE(registrations().empty()) << "a domain was made";
 }
 
 TEST(TraceHeaps, RegionsOfEightThreadsNeverOverlap) {

@@ -128,6 +128,8 @@ int main(int argc, char** argv) {
     // Before the first NVTX call of the process.
     setenv("NVTX_INJECTION64_PATH", NVTX_RECORDER, 1);
     setenv("CUDA_ZSTD_POOL_NVTX", mode, 1);
-    if (suite.starts_with("TraceHeaps.")) setenv("NVTX_RECORDER_HEAPS", "1", 1);
+    if (suite.starts_with("TraceMemoryAlone.")) setenv("NVTX_RECORDER_MEMORY_ALONE", "1", 1);
+    if (suite.starts_with("TraceHeaps.") || suite.starts_with("TraceMemoryAlone."))
+        setenv("NVTX_RECORDER_HEAPS", "1", 1);
     return RUN_ALL_TESTS();
 }

@@ -50,7 +50,8 @@ enum class StreamPolicy : std::uint8_t {
 
 /// Where arenas come from.
 enum class SourceKind : std::uint8_t {
-    /// CUDA virtual memory on the CUDA backend (`cuda_malloc` where the device has none), else ordinary memory.
+    /// CUDA virtual memory on the CUDA backend (`cuda_malloc` where the device has none, and where compute-sanitizer
+    /// checks the program with NVTX), else ordinary memory.
     automatic,
     /// Reserves a range of addresses, maps physical chunks as it grows, unmaps them in trim.
     cuda_virtual,
