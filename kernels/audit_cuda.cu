@@ -17,13 +17,19 @@ __global__ void __launch_bounds__(threads) audit_kernel(HeapArena heap, void* wo
     cuda_env env;
     const Heap<cuda_env> view = Heap<cuda_env>::over(heap.base, heap.layout);
     const HeapAudit<cuda_env> audit(view, work);
+    __shared__ CensusTally<cuda_env> census;
+    census.begin(env, threadIdx.x, blockDim.x);
     audit.begin(env, threadIdx.x, blockDim.x);
     __syncthreads();
     audit.follow_lists(env, threadIdx.x, blockDim.x);
     __syncthreads();
     audit.check_pages(env, threadIdx.x, blockDim.x);
+    census.count_live(env, view, threadIdx.x, blockDim.x);
     __syncthreads();
-    if (threadIdx.x == 0) report->finding = audit.conclude(env);
+    if (threadIdx.x == 0) {
+        report->finding = audit.conclude(env);
+        census.conclude(env, report->census);
+    }
     if constexpr (Hardening::any) {
         __shared__ LiveTally<cuda_env> tally;
         if (threadIdx.x == 0) {

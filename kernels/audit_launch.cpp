@@ -17,7 +17,11 @@ void launch_audit(Backend& backend, cudaStream_t stream, const HeapArena& heap, 
     }
     backend.run_blocks(stream, 1, [heap, work, report](unsigned, unsigned processor) {
         solo_env env(processor);
-        report->finding = audit_heap(env, Heap<solo_env>::over(heap.base, heap.layout), work);
+        const Heap<solo_env> view = Heap<solo_env>::over(heap.base, heap.layout);
+        report->finding = audit_heap(env, view, work);
+        CensusTally<solo_env> census{};
+        census.count_live(env, view, 0, 1);
+        census.conclude(env, report->census);
         if constexpr (Hardening::any) {
             LiveTally<solo_env> tally{};
             const HardenedHeap<solo_env> hardened = HardenedHeap<solo_env>::over(heap.base, heap.layout);

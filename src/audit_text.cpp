@@ -39,6 +39,21 @@ std::string place_text(const char* what, const PlaceText& place) {
     return text + " at " + place.file + ":" + std::to_string(place.line);
 }
 
+std::string census_text(const LiveCensus& census) {
+    if (census.all_blocks() == 0) return {};
+    std::string text = "live blocks:";
+    const char* between = " ";
+    for (unsigned at = 0; at < size_class_count; ++at) {
+        if (census.blocks[at] == 0) continue;
+        text += between + std::to_string(census.blocks[at]) + " of " + std::to_string(slot_bytes_of(at)) + " B";
+        between = ", ";
+    }
+    if (census.runs != 0)
+        text += between + std::to_string(census.runs) + " of whole pages, " + std::to_string(census.run_bytes) +
+                " B in all";
+    return text + "\n";
+}
+
 } // namespace
 
 std::string to_text(const AuditReport& report) {
@@ -65,7 +80,7 @@ std::string to_text(const AuditReport& report) {
     if (faults.live_blocks > faults.live_record_count)
         text += std::to_string(faults.live_blocks - faults.live_record_count) + " live blocks more, " +
                 std::to_string(faults.live_bytes) + " bytes in all\n";
-    return text;
+    return text + census_text(report.census);
 }
 
 } // namespace cuda_zstd

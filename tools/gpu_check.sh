@@ -14,7 +14,7 @@ usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP
 
   --build FOLDER    use the programs in FOLDER (a build folder, or what tools/gpu_bundle.sh made); without it, build first
   --results FOLDER  where <gpu>/<benchmark>.csv goes (default: bench/results)
-  --only STEPS      of: tests, soak, bench, main, limits, planted, nsys, memcheck
+  --only STEPS      of: tests, soak, bench, main, limits, ring, planted, nsys, memcheck
   --survey          the benchmarks at their full size, collected in build/survey; call again to go on with what is not done yet
                     (remove build/survey to begin anew)
   --soak SEED       four minutes of random pairs, which go on where the last call ended (build/soak.state), 1,000 cycles of
@@ -23,7 +23,7 @@ usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP
 TEXT
 }
 
-build= results=bench/results mode=gate seed=1 only=tests,soak,bench,main,limits,planted,nsys,memcheck
+build= results=bench/results mode=gate seed=1 only=tests,soak,bench,main,limits,ring,planted,nsys,memcheck
 while (($#)); do
     case $1 in
     --build) build=${2:?--build needs a folder}; shift ;;
@@ -115,6 +115,13 @@ run_memcheck() {
         step "$tool device_soak" 60 "$sanitizer" --tool "$tool" --nvtx no --error-exitcode 9 "$device_soak" --pairs 50000 --cycles 2 \
             --heap $((64 << 20)) --cycle-heap $((2 << 20)) --log2-threads 12
     done
+}
+
+# What device events cost the kernels that write them, and those that do not: about a second.
+run_ring() {
+    wanted ring || return 0
+    [[ -x $build/tests/gpu/event_ring_cost ]] || return 0
+    step "event ring" 20 "$build/tests/gpu/event_ring_cost"
 }
 
 # Mistakes in the use of blocks that a host pool gave: compute-sanitizer has to report each at its block.
@@ -231,6 +238,7 @@ gate)
     run_benchmarks
     run_main_job
     run_pool_limits
+    run_ring
     run_planted
     run_nsys
     run_memcheck
