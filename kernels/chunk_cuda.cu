@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(threads) chunk_setup_kernel(const __grid_const
 /// One block, so that its barriers separate the steps.
 __global__ void __launch_bounds__(threads)
     chunk_open_kernel(const __grid_constant__ ChunkedHeap heap, const __grid_constant__ ChunkBatch batch,
-                      std::uint32_t extent_pages) {
+                      const __grid_constant__ ClaimExtent extent) {
     cuda_env env;
     const Heap<cuda_env> view = Heap<cuda_env>::over(heap.heap.base, heap.heap.layout);
     const HeapChunks<cuda_env> chunks(view, heap.chunk_pages);
@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(threads)
     __syncthreads(); // the counts and all entries come before the bits
     for (std::uint32_t at = 0; at < batch.count; ++at)
         chunks.set_free(env, batch.chunks[at], threadIdx.x, blockDim.x);
-    if (threadIdx.x == 0) chunks.set_extent(env, extent_pages);
+    if (threadIdx.x == 0) chunks.set_extent(env, extent.pages, extent.near_pages);
 }
 
 /// One block: a thread for each chunk of a tile. A chunk is taken if fewer than `most` before it in the order looked
@@ -61,6 +61,8 @@ __global__ void __launch_bounds__(threads)
         if (at < count) env.store_for_host(states[at], static_cast<std::uint32_t>(state));
         free_before += all;
     }
+    __syncthreads(); // all of them are taken
+    if (threadIdx.x == 0) env.store_for_host(states[count], chunks.free_pages(env));
 }
 
 __global__ void pulse_kernel(const __grid_constant__ HeapArena heap, HeapPulse* pulse, std::uint64_t sequence) {
@@ -79,8 +81,8 @@ void chunk_setup_on_cuda(cudaStream_t stream, const ChunkedHeap& heap) {
 }
 
 void chunk_open_on_cuda(cudaStream_t stream, const ChunkedHeap& heap, const ChunkBatch& batch,
-                        std::uint32_t extent_pages) {
-    chunk_open_kernel<<<1, threads, 0, stream>>>(heap, batch, extent_pages);
+                        const ClaimExtent& extent) {
+    chunk_open_kernel<<<1, threads, 0, stream>>>(heap, batch, extent);
     check_launch("chunk_open_kernel");
 }
 

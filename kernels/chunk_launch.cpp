@@ -17,9 +17,9 @@ void launch_chunk_setup(Backend& backend, cudaStream_t stream, const ChunkedHeap
 }
 
 void launch_chunk_open(Backend& backend, cudaStream_t stream, const ChunkedHeap& heap, const ChunkBatch& batch,
-                       std::uint32_t extent_pages) {
-    if (backend.kind() == BackendKind::cuda) return detail::chunk_open_on_cuda(stream, heap, batch, extent_pages);
-    backend.run_blocks(stream, 1, [heap, batch, extent_pages](unsigned, unsigned processor) {
+                       const ClaimExtent& extent) {
+    if (backend.kind() == BackendKind::cuda) return detail::chunk_open_on_cuda(stream, heap, batch, extent);
+    backend.run_blocks(stream, 1, [heap, batch, extent](unsigned, unsigned processor) {
         solo_env env(processor);
         const Heap<solo_env> view = Heap<solo_env>::over(heap.heap.base, heap.heap.layout);
         const HeapChunks<solo_env> chunks(view, heap.chunk_pages);
@@ -28,7 +28,7 @@ void launch_chunk_open(Backend& backend, cudaStream_t stream, const ChunkedHeap&
             chunks.clear_entries(env, batch.chunks[at], 0, 1);
         for (std::uint32_t at = 0; at < batch.count; ++at)
             chunks.set_free(env, batch.chunks[at], 0, 1);
-        chunks.set_extent(env, extent_pages);
+        chunks.set_extent(env, extent.pages, extent.near_pages);
     });
 }
 
@@ -50,6 +50,7 @@ void launch_chunk_take(Backend& backend, cudaStream_t stream, const ChunkedHeap&
             }
             env.store_for_host(states[at], static_cast<std::uint32_t>(state));
         }
+        env.store_for_host(states[count], chunks.free_pages(env));
     });
 }
 

@@ -24,6 +24,12 @@ struct ChunkBatch {
     std::uint32_t chunks[most_batch_chunks] = {};
 };
 
+/// What claims look at: so many pages, and of these the first `near_pages` before the others (0: any).
+struct ClaimExtent {
+    std::uint32_t pages = 0;
+    std::uint32_t near_pages = 0;
+};
+
 /// What became of a chunk that was to be taken away.
 enum class ChunkState : std::uint32_t {
     in_use, ///< a page of it is not free
@@ -42,11 +48,12 @@ struct HeapPulse {
 
 /// Makes the arena a heap without memory. Its metadata are mapped, but for the slot bits, and zero.
 void launch_chunk_setup(Backend& backend, cudaStream_t stream, const ChunkedHeap& heap);
-/// Makes the pages of mapped chunks free, and `extent_pages` what claims look at. The batch may be empty.
+/// Makes the pages of mapped chunks free, and `extent` what claims look at. The batch may be empty.
 void launch_chunk_open(Backend& backend, cudaStream_t stream, const ChunkedHeap& heap, const ChunkBatch& batch,
-                       std::uint32_t extent_pages);
+                       const ClaimExtent& extent);
 /// Takes away the first `most` chunks of `order` whose pages are all free, in its order, and tells what became of each
-/// of the `count` in `states`. Both lie in pinned memory and are the launch's until it is done.
+/// of the `count` in `states`, and behind them how many pages were free afterwards. Both lie in pinned memory and are
+/// the launch's until it is done.
 void launch_chunk_take(Backend& backend, cudaStream_t stream, const ChunkedHeap& heap, std::uint32_t count,
                        const std::uint32_t* order, std::uint32_t most, Atom<std::uint32_t>* states);
 /// Writes the heap's pulse to pinned memory.
@@ -56,7 +63,7 @@ void launch_pulse(Backend& backend, cudaStream_t stream, const HeapArena& heap, 
 namespace detail {
 void chunk_setup_on_cuda(cudaStream_t stream, const ChunkedHeap& heap);
 void chunk_open_on_cuda(cudaStream_t stream, const ChunkedHeap& heap, const ChunkBatch& batch,
-                        std::uint32_t extent_pages);
+                        const ClaimExtent& extent);
 void chunk_take_on_cuda(cudaStream_t stream, const ChunkedHeap& heap, std::uint32_t count, const std::uint32_t* order,
                         std::uint32_t most, Atom<std::uint32_t>* states);
 void pulse_on_cuda(cudaStream_t stream, const HeapArena& heap, HeapPulse* pulse, std::uint64_t sequence);

@@ -19,8 +19,9 @@ PoolResizer::PoolResizer(Backend& backend, ArenaPool& arenas, const PoolOptions&
     const std::size_t chunks = memory_.layout().chunk_count;
     try {
         order_ = static_cast<std::uint32_t*>(backend_.allocate_pinned(chunks * sizeof(std::uint32_t)));
-        states_ = static_cast<Atom<std::uint32_t>*>(backend_.allocate_pinned(chunks * sizeof(Atom<std::uint32_t>)));
-        std::uninitialized_fill_n(states_, chunks, Atom<std::uint32_t>{0});
+        states_ =
+            static_cast<Atom<std::uint32_t>*>(backend_.allocate_pinned((chunks + 1) * sizeof(Atom<std::uint32_t>)));
+        std::uninitialized_fill_n(states_, chunks + 1, Atom<std::uint32_t>{0});
         pulse_ = new (backend_.allocate_pinned(sizeof(HeapPulse))) HeapPulse{};
         resized_ = backend_.create_untimed_event();
         taken_ = backend_.create_untimed_event();
@@ -141,7 +142,10 @@ GrowthReport PoolResizer::grow_locked(std::size_t bytes, cudaStream_t stream) {
         throw;
     }
     is_starved_ = report.limit == GrowthLimit::out_of_memory;
-    if (!chunks.empty()) publish(chunks, stream);
+    if (!chunks.empty()) {
+        near_pages_ = 0; // the heap is short of pages
+        publish(chunks, stream);
+    }
     report.grown_bytes = chunks.size() * chunk_bytes();
     report.mapped_bytes = memory_.mapped_bytes();
     return report;
@@ -197,7 +201,7 @@ void PoolResizer::open(const std::vector<std::uint32_t>& chunks, std::size_t& op
             batch.chunks[batch.count] = chunks[opened + batch.count];
             ++batch.count;
         }
-        launch_chunk_open(backend_, stream, chunked(), batch, memory_.extent_pages());
+        launch_chunk_open(backend_, stream, chunked(), batch, {memory_.extent_pages(), near_pages_});
         for (std::uint32_t at = 0; at < batch.count; ++at)
             last_used_[batch.chunks[at]] = tick_;
         opened += batch.count;

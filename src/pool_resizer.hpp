@@ -65,6 +65,7 @@ private:
     std::size_t wanted_bytes(const HeapPulse& pulse) const;
 
     void begin_take(std::size_t most, cudaStream_t stream);
+    std::uint32_t near_pages_after(std::uint32_t free_pages) const;
     TrimReport finish_take(cudaStream_t stream);
     bool take_is_done() { return is_taken_recorded_ && backend_.is_complete(taken_); }
     void wait_for_take();
@@ -84,6 +85,8 @@ private:
 
     // A take: from its launch until its chunks are unmapped.
     std::uint32_t taking_ = 0;              ///< candidates; 0: none is under way
+    std::uint32_t keeping_ = 0;             ///< chunks that the take is to leave
+    std::uint32_t near_pages_ = 0;          ///< what claims take first (ClaimExtent)
     std::uint32_t* order_ = nullptr;        ///< pinned: the candidates
     Atom<std::uint32_t>* states_ = nullptr; ///< pinned: what became of them
     BackendEvent taken_{};

@@ -42,6 +42,7 @@ void PoolResizer::begin_take(std::size_t most, cudaStream_t stream) {
     launch_chunk_take(backend_, stream, chunked(), count, order_,
                       static_cast<std::uint32_t>(std::min<std::size_t>(most, count)), states_);
     taking_ = count;
+    keeping_ = count - static_cast<std::uint32_t>(std::min<std::size_t>(most, count));
     ++tick_;
     ignored_pulses_ = pulses_;
     is_taken_recorded_ = false;
@@ -75,10 +76,14 @@ TrimReport PoolResizer::finish_take(cudaStream_t stream) {
             ++report.free_chunks;
         }
     }
+    const std::uint32_t free_pages =
+        std::atomic_ref<std::uint32_t>(states_[taking_].value).load(std::memory_order_acquire);
     taking_ = 0;
+    const std::uint32_t near_before = near_pages_;
+    near_pages_ = near_pages_after(free_pages);
     report.mapped_bytes = memory_.mapped_bytes();
     if (report.returned_bytes != 0) is_starved_ = false;
-    if (report.returned_bytes == 0 && stranded_.empty()) return report;
+    if (report.returned_bytes == 0 && stranded_.empty() && near_pages_ == 0 && near_before == 0) return report;
     std::size_t opened = 0;
     try {
         open(stranded_, opened, stream); // where there is none: a new extent
@@ -89,6 +94,24 @@ TrimReport PoolResizer::finish_take(cudaStream_t stream) {
         // What is stranded is opened by the next growth; the old extent is as right, only longer to search.
     }
     return report;
+}
+
+/// A take that has left more than it was to leave makes the heap drain: what is in use, and a 32nd more, belongs into
+/// the first chunks. How many pages those reach to; 0: all is as it should be. `free_pages` are those of mapped chunks
+/// that are not stranded.
+std::uint32_t PoolResizer::near_pages_after(std::uint32_t free_pages) const {
+    if (memory_.mapped_chunks() <= keeping_) return 0;
+    const std::uint32_t chunk_pages = memory_.layout().chunk_pages();
+    const std::uint32_t open_pages =
+        (memory_.mapped_chunks() - static_cast<std::uint32_t>(stranded_.size())) * chunk_pages;
+    const std::uint32_t used_pages = open_pages - std::min(open_pages, free_pages);
+    const std::uint32_t wanted_pages = std::max(used_pages + used_pages / 32, keeping_ * chunk_pages);
+    std::uint32_t found_pages = 0;
+    std::uint32_t chunk = 0;
+    for (; found_pages < wanted_pages && chunk < memory_.layout().chunk_count; ++chunk)
+        if (memory_.is_mapped(chunk)) found_pages += chunk_pages;
+    const std::uint32_t near_pages = chunk * chunk_pages;
+    return near_pages < memory_.extent_pages() ? near_pages : 0;
 }
 
 std::optional<HeapPulse> PoolResizer::read_pulse() const {

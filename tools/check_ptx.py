@@ -3,7 +3,7 @@
 """Checks the PTX that nvcc makes of the device heap: the scope and the order of each access to shared state.
 
 A heap is shared by all blocks of a grid and by several streams, so an access at the scope of a thread block (.cta) is a
-bug that no other test finds. In the kernels of tools/check_ptx_probe.cu, kernels/{heap,audit,chunk,survey,compact}_cuda.cu (CUB's own
+bug that no other test finds. In the kernels of tools/check_ptx_probe.cu, kernels/{heap,audit,chunk,survey,compact,relocate}_cuda.cu (CUB's own
 kernels left out: they touch the work area only) this demands:
 
   scope   each atomic, ordered load and ordered store has the scope .gpu or .sys; none is without scope, or volatile
@@ -29,7 +29,8 @@ import tempfile
 from collections import Counter
 
 PROBE = "tools/check_ptx_probe.cu"
-SOURCES = (PROBE, "kernels/heap_cuda.cu", "kernels/audit_cuda.cu", "kernels/chunk_cuda.cu", "kernels/survey_cuda.cu", "kernels/compact_cuda.cu")
+SOURCES = (PROBE, "kernels/heap_cuda.cu", "kernels/audit_cuda.cu", "kernels/chunk_cuda.cu", "kernels/survey_cuda.cu", "kernels/compact_cuda.cu",
+           "kernels/relocate_cuda.cu")
 
 # Plain accesses to global memory that are as they should be: entry function, source file, reason.
 PLAIN_STORES = [
@@ -41,9 +42,11 @@ PLAIN_STORES = [
     (r"scratch_kernel|ScratchFrame", r"device/scratch_frame\.hpp$", "the frame's own blocks"),
     (r"survey_kernel", r"survey_cuda\.cu$", "a work area of the kernel, read by a later one"),
     (r"rank_kernel", r"heap/compact_quiet\.hpp$", "the arrays to be sorted, read by later kernels"),
+    (r"relocation_kernel", r"kernels/relocate\.hpp$", "the blocks' own bytes, while nobody else uses the heap"),
     (r"audit_kernel", r"audit_cuda\.cu$|heap/audit(_finding)?\.hpp$", "the report, which the host reads when the stream has got there"),
 ]
 PLAIN_LOADS = [
+    (r"relocation_kernel", r"kernels/relocate\.hpp$", "the blocks' own bytes, while nobody else uses the heap"),
     (r"group_kernel", r"device/pool_ref\.hpp$", "the caller's own array"),
     (r"free_kernel", r"check_ptx_probe\.cu$", "the caller's own array"),
     (r"vector_kernel|WarpPoolVector", r"device/warp_pool_vector\.hpp$", "the list's own blocks"),

@@ -50,7 +50,7 @@ std::string run_chunks(TinyArena& arena, std::uint64_t seed, Taking taking, unsi
     const Heap<solo_env> at_rest = Heap<solo_env>::over(arena.base(), layout);
     const HeapChunks<solo_env> chunks_at_rest(at_rest, chunk_pages);
     chunks_at_rest.open(solo, 0);
-    chunks_at_rest.set_extent(solo, chunk_pages);
+    chunks_at_rest.set_extent(solo, chunk_pages, 0);
 
     const Heap<Env> heap = Heap<Env>::over(arena.base(), layout);
     const HeapChunks<Env> chunks(heap, chunk_pages);
@@ -72,7 +72,8 @@ std::string run_chunks(TinyArena& arena, std::uint64_t seed, Taking taking, unsi
             if (away[chunk]) {
                 away[chunk] = false; // from here on its pages may be claimed
                 chunks.open(env, chunk);
-                chunks.set_extent(env, chunk_pages * chunk_count);
+                // As after a trim that was to leave less: claims take the first chunk first, or not even all of it.
+                chunks.set_extent(env, chunk_pages * chunk_count, draw.below(3) * (chunk_pages / 2));
             } else if (!away[1 - chunk]) {
                 const bool was_taken = taking == Taking::as_written ? chunks.take_away(env, chunk)
                                                                     : take_carelessly(env, heap, chunks, chunk);
@@ -82,7 +83,7 @@ std::string run_chunks(TinyArena& arena, std::uint64_t seed, Taking taking, unsi
                 for (const auto& [offset, bytes] : ledger.live())
                     if (offset >> page_shift >> 5 <= chunk && (offset + bytes - 1) >> page_shift >> 5 >= chunk)
                         simulation.fail("a chunk was taken that a block lies in");
-                if (chunk == 1) chunks.set_extent(env, chunk_pages);
+                if (chunk == 1) chunks.set_extent(env, chunk_pages, 0);
             }
         }
     };

@@ -3,6 +3,7 @@
 // while the others allocate and free. Random schedules; contents by a ledger, the heap by an audit at rest.
 #include "heap_scenario.hpp"
 
+#include "cuda_zstd/heap/chunks.hpp"
 #include "cuda_zstd/heap/compact_online.hpp"
 
 #include <gtest/gtest.h>
@@ -85,8 +86,12 @@ Outcome search(const Scenario& scenario, unsigned seeds, Mistake mistake = Mista
         sim::Outcome run = simulation.run(spec, [&](unsigned thread) {
             Env env(simulation, thread);
             if (thread == 0)
-                for (unsigned turn = 0; turn < 4 || working != 0; ++turn)
+                for (unsigned turn = 0; turn < 4 || working != 0; ++turn) {
+                    // As after a trim: in every third schedule the pages from the second or third on are to drain.
+                    if (seed % 3 == 0 && turn % 2 == 0)
+                        HeapChunks<Env>(heap, 32).set_extent(env, layout.page_count, 1 + turn % 4 / 2);
                     compact(env, heap, mistake, turn % 2 == 0 ? Effort::everywhere : Effort::where_needed, outcome);
+                }
             if (thread < Lanes) return;
             sim::Random own(seed * 0x9e37 + thread);
             std::vector<void*>& held = held_by[thread];

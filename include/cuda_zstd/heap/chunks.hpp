@@ -68,11 +68,15 @@ public:
         clear_entries(env, chunk, 0, 1);
         set_free(env, chunk, 0, 1);
     }
-    /// Publishes how many pages claims look at. Calls are in stream order.
-    CUDA_ZSTD_HD void set_extent(Env& env, std::uint32_t page_count) const {
+    /// Publishes how many pages claims look at, and which of them first (0: any). Calls are in stream order.
+    CUDA_ZSTD_HD void set_extent(Env& env, std::uint32_t page_count, std::uint32_t near_count) const {
         env.store_word(const_cast<std::uint32_t&>(supply_.pages.page_count), page_count, Order::relaxed);
+        env.store_word(const_cast<std::uint32_t&>(supply_.pages.near_count), near_count, Order::relaxed);
     }
 
+    CUDA_ZSTD_HD std::uint32_t free_pages(Env& env) const {
+        return env.load(*supply_.pages.free_count, Order::relaxed);
+    }
     /// Whether every page of the chunk is free: a look that changes nothing, right at some moment of the call.
     CUDA_ZSTD_HD bool looks_free(Env& env, std::uint32_t chunk) const {
         for (std::uint32_t word = first_word(chunk); word < first_word(chunk + 1); ++word)

@@ -62,6 +62,7 @@ public:
     CUDA_ZSTD_HD bool is_in_place(Env& env, const Segment& segment, std::uint32_t index) const {
         const SlabWord now{env.load(supply_.slabs.words[segment.slabs[index]], Order::relaxed)};
         if (!now.is_slab() || now.credits() <= 0 || now.all_free()) return false;
+        if (is_misplaced(env, segment.slabs[index])) return false;
         if (index + 1 == segment.count) return true;
         const SlabWord after{env.load(supply_.slabs.words[segment.slabs[index + 1]], Order::relaxed)};
         return after.is_slab() && after.credits() > 0 && SlabRank::of(now) <= SlabRank::of(after);
@@ -78,7 +79,8 @@ public:
         return false;
     }
 
-    /// Step 3, for each slab of the segment: retires it if it is empty, else ranks it. Returns the slabs retired.
+    /// Step 3, for each slab of the segment: retires it if it is empty, puts it where far slabs belong if it is one,
+    /// else ranks it. Returns the slabs retired.
     CUDA_ZSTD_HD std::uint32_t rank(Env& env, Segment& segment, std::uint32_t index) const {
         const std::uint32_t slab = segment.slabs[index];
         const SlabWord now = supply_.word(env, slab);
@@ -86,6 +88,10 @@ public:
         if (now.all_free()) {
             supply_.settle(env, slab); // a slab that somebody takes from meanwhile goes back on the caller's list
             return 1;
+        }
+        if (is_misplaced(env, slab)) {
+            supply_.settle(env, slab);
+            return 0;
         }
         // Without credits for the moment: a slab that others have just emptied or are about to give back to.
         segment.ranks[index] = now.credits() > 0 ? SlabRank::of(now) : static_cast<std::uint16_t>(SlabRank::none - 1);
@@ -153,6 +159,9 @@ public:
     }
 
 private:
+    CUDA_ZSTD_INLINE bool is_misplaced(Env& env, std::uint32_t slab) const {
+        return station_ != supply_.far_station() && supply_.pages.is_far(env, slab);
+    }
     CUDA_ZSTD_HD SlabList<Env> list() const { return supply_.list_of(size_class_, station_); }
 
     const SlabSupply<Env>& supply_;

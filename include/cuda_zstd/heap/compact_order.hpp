@@ -28,6 +28,10 @@ struct SlabRank {
         const std::uint32_t most = (1u << share_bits) - 1u;
         return static_cast<std::uint16_t>(word.size_class() << share_bits | (share < most ? share : most));
     }
+    /// The rank of the sparsest slab of the word's class.
+    static CUDA_ZSTD_INLINE std::uint16_t last_of(SlabWord word) {
+        return static_cast<std::uint16_t>(word.size_class() << share_bits | ((1u << share_bits) - 1u));
+    }
     static CUDA_ZSTD_INLINE unsigned size_class(std::uint16_t rank) { return rank >> share_bits; }
 };
 

@@ -67,7 +67,8 @@ public:
             retire(env, page, word);
             found.freed_pages = word.pages();
         } else if (word.is_slab() && word.credits() > 0 && env.load(supply_.next[page], Order::relaxed) != in_cursor) {
-            found.rank = SlabRank::of(word);
+            // What is to drain is used last.
+            found.rank = supply_.pages.is_far(env, page) ? SlabRank::last_of(word) : SlabRank::of(word);
         }
         work_.slabs()[page] = page;
         work_.ranks()[page] = found.rank;

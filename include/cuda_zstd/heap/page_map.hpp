@@ -89,8 +89,18 @@ struct PageMap {
     /// Pages that claims look at, from the first. A heap that grows publishes another count here (HeapChunks); the bits
     /// decide, so whoever works with an older count is as right.
     std::uint32_t page_count;
+    /// Pages that claims take first, from the first; 0: there is no such preference. What lies behind them is claimed
+    /// when there is no run in front. A claim of one page that finds none ends the preference: a heap that is short of
+    /// pages does not look twice for long.
+    std::uint32_t near_count = 0;
 
     CUDA_ZSTD_INLINE std::uint32_t pages_now(Env& env) const { return env.load_word(page_count, Order::relaxed); }
+    CUDA_ZSTD_INLINE std::uint32_t near_now(Env& env) const { return env.load_word(near_count, Order::relaxed); }
+    /// Whether claims leave the page alone as long as they find others.
+    CUDA_ZSTD_INLINE bool is_far(Env& env, std::uint32_t page) const {
+        const std::uint32_t near_pages = near_now(env);
+        return near_pages != 0 && page >= near_pages;
+    }
 
     /// Whether `count` pages may be free: false is a proof that they are not. Cost: one load.
     CUDA_ZSTD_INLINE bool may_have(Env& env, std::uint32_t count) const {
@@ -103,13 +113,17 @@ struct PageMap {
     /// the claimer; who sees these pages gone sees what the claimer did before.
     CUDA_ZSTD_RARE std::uint32_t claim(Env& env, std::uint32_t count, const Rovers<Env>& rovers,
                                        ClaimEffort effort) const {
-        const std::uint32_t pages = pages_now(env);
+        const std::uint32_t all_pages = pages_now(env);
+        const std::uint32_t near_pages = near_now(env);
+        const std::uint32_t pages = near_pages != 0 && near_pages < all_pages ? near_pages : all_pages;
         const std::uint32_t words = (pages + 31u) / 32u;
         if (words == 0) return no_page;
         const std::uint32_t step = count == 1 ? 1u : 2u << highest_bit(count - 1u);
         std::uint32_t word = 0;
         std::uint32_t page = no_page;
-        if (step >> rovers.log2_group_pages <= 1u) {
+        if (near_pages != 0 && count > 1 && effort == ClaimEffort::search) {
+            // First fit: runs that stay together leave chunks free. Places of the rovers would spread them.
+        } else if (step >> rovers.log2_group_pages <= 1u) {
             const unsigned tries = words < small_map_words ? rover_tries_of_small_maps : rover_tries;
             for (unsigned attempt = 0; page == no_page && attempt < tries; ++attempt) {
                 const std::uint32_t place = rovers.next_place(env, step, pages);
@@ -130,6 +144,10 @@ struct PageMap {
             const std::uint32_t overlap = (count + 31u) / 32u + 1u;
             if (page == no_page && word != 0)
                 page = search(env, count, 0, word + overlap < words ? word + overlap : words);
+            if (page == no_page && pages < all_pages) {
+                if (count == 1) env.store_word(const_cast<std::uint32_t&>(near_count), 0u, Order::relaxed);
+                page = search(env, count, words > overlap ? words - overlap : 0, (all_pages + 31u) / 32u);
+            }
             if (page == no_page) return no_page;
         }
         env.fetch_sub(*free_count, count, Order::release);

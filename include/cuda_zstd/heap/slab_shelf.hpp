@@ -95,6 +95,10 @@ struct SlabShelf {
         stations.end_move(env);
     }
 
+    /// Where slabs are listed that lie behind the near pages: nobody looks there while there are near pages or slabs,
+    /// but for the processor whose station it is. So their chunks drain.
+    CUDA_ZSTD_INLINE unsigned far_station() const { return stations.count - 1u; }
+
     /// Gives a held slab its place: retired when nobody is inside, on its list when it has credits, else unlisted.
     CUDA_ZSTD_RARE void settle(Env& env, std::uint32_t slab) const {
         SlabWord now = word(env, slab);
@@ -106,7 +110,8 @@ struct SlabShelf {
             if (!left.is_slab()) give_pages_back(env, slab, was.pages());
             return;
         }
-        list_of(now.size_class(), stations.here(env)).push(env, slab);
+        const unsigned station = pages.is_far(env, slab) ? far_station() : stations.here(env);
+        list_of(now.size_class(), station).push(env, slab);
         published(env, slab);
     }
 

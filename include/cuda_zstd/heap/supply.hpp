@@ -153,7 +153,9 @@ private:
     static constexpr unsigned much_smaller_log2 = 2;
 
     /// Whether more than a quarter of all pages is free: then a slab may be made before it is needed.
-    CUDA_ZSTD_INLINE bool has_plenty(Env& env) const { return pages.may_have(env, pages.pages_now(env) / 4u + 1u); }
+    CUDA_ZSTD_INLINE bool has_plenty(Env& env) const {
+        return pages.may_have(env, pages.pages_now(env) / 4u + 1u) && pages.near_now(env) == 0;
+    }
 
     static CUDA_ZSTD_INLINE SlabGrant refused(Status status) {
         return SlabGrant{0, static_cast<std::uint32_t>(status), 0};
@@ -249,10 +251,30 @@ private:
         return grant;
     }
 
+    /// A held slab of a neighbor's list, where there is one: else what processors free would lie in one's list while
+    /// the other makes new slabs. Cost: a load for each neighbor, all at once.
+    CUDA_ZSTD_RARE std::uint32_t take_from_neighbor(Env& env, unsigned size_class, unsigned station) const {
+        if (stations.count == 1 || !this->has_listed(env, size_class)) return no_slab;
+        unsigned neighbors[neighbors_asked];
+        std::uint32_t used = 0;
+        for (unsigned ahead = 0; ahead < neighbors_asked; ++ahead) {
+            neighbors[ahead] = (station + 1u + ahead) % this->far_station();
+            const auto head = env.load(*list_of(size_class, neighbors[ahead]).head, Order::relaxed);
+            used |= (static_cast<std::uint32_t>(head) != 0 ? 1u : 0u) << ahead;
+        }
+        std::uint32_t slab = no_slab;
+        for (; slab == no_slab && used != 0; used &= used - 1u)
+            slab = list_of(size_class, neighbors[lowest_bit(used)]).pop(env);
+        return slab;
+    }
+    static constexpr unsigned neighbors_asked = 8;
+
     /// A held slab of the class: from this station's list, else made of free pages, else from another station's list.
+    /// Where pages are not plenty, neighbors' lists come first.
     CUDA_ZSTD_RARE std::uint32_t acquire_slab(Env& env, unsigned size_class, unsigned station,
                                               std::uint32_t exhausted_plus_1, std::uint32_t want, Haste haste) const {
         std::uint32_t slab = list_of(size_class, station).pop(env);
+        if (slab == no_slab && !has_plenty(env)) slab = take_from_neighbor(env, size_class, station);
         if (slab != no_slab) return slab;
         const int log2_pages =
             exhausted_plus_1 == 0 ? -1 : static_cast<int>(word(env, exhausted_plus_1 - 1u).log2_pages());
