@@ -58,23 +58,32 @@ ArenaPool::~ArenaPool() {
 
 Taken ArenaPool::take(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Effort effort) {
     if (bytes > most_bytes_) return {};
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     Taken taken = heap_.take_ready(bytes, alignment, stream_id);
     if (!taken && may_wait(effort)) taken = heap_.take_any(bytes, alignment);
     if (!taken && may_grow(effort) && grow(bytes, alignment))
         taken = heap_.take_ready(bytes, alignment, stream_id, Search::thorough);
-    if (taken) ++static_cast<Arena*>(taken.block->region)->live_blocks;
     return taken;
 }
 
 void ArenaPool::give(Block& block, Dependencies dependencies) {
-    const std::lock_guard lock(mutex_);
-    --static_cast<Arena*>(block.region)->live_blocks;
-    heap_.give(block, std::move(dependencies));
+    block.dependencies = std::move(dependencies);
+    Block* const one = &block;
+    heap_.post({&one, 1});
+}
+
+void ArenaPool::give(std::span<Block* const> blocks, const TicketRef& ticket) noexcept {
+    if (ticket != nullptr) {
+        // Counted once for all.
+        ticket->references.fetch_add(static_cast<std::uint32_t>(blocks.size()), std::memory_order_relaxed);
+        for (Block* block : blocks)
+            block->dependencies = Dependencies(TicketRef(ticket.get(), false));
+    }
+    heap_.post(blocks);
 }
 
 void ArenaPool::reserve(std::size_t bytes) {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     heap_.settle();
     while (heap_.free_bytes() < bytes) {
         if (map_more(bytes - heap_.free_bytes())) continue;
@@ -90,16 +99,16 @@ void ArenaPool::reserve(std::size_t bytes) {
 void ArenaPool::wait_on_host() {
     Dependencies pending;
     {
-        const std::lock_guard lock(mutex_);
+        const Hold hold(*this);
         pending = heap_.pending();
     }
     order_.wait_on_host(pending);
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     heap_.settle();
 }
 
 void ArenaPool::trim(std::size_t keep_bytes) {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     heap_.settle();
     if (capacity_bytes_ > keep_bytes) unmap_settled(capacity_bytes_ - keep_bytes);
     release_empty_arenas();
@@ -155,7 +164,7 @@ void ArenaPool::release_empty_arenas() {
 }
 
 void ArenaPool::reset() {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     struct Mapped {
         Arena* arena;
         std::byte* ptr;
@@ -177,7 +186,6 @@ void ArenaPool::reset() {
         Block& block = heap_.make(*piece.arena, piece.ptr, piece.bytes);
         block.before = previous != nullptr && previous->region == piece.arena ? previous : nullptr;
         (block.before != nullptr ? block.before->after : piece.arena->first) = &block;
-        piece.arena->live_blocks = 0;
         block.state = Block::State::unmapped;
         previous = &block;
         if (!piece.unmapped) heap_.give(block, {});
@@ -185,7 +193,7 @@ void ArenaPool::reset() {
 }
 
 ArenaFigures ArenaPool::figures() const {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     heap_.file_pending();
     return {{heap_.free_blocks(), heap_.free_bytes(), heap_.largest_free_bytes()},
             capacity_bytes_ + lent_bytes_,
@@ -195,24 +203,24 @@ ArenaFigures ArenaPool::figures() const {
 }
 
 void ArenaPool::for_each_free(const std::function<void(const Block&)>& visit) const {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     heap_.file_pending();
     heap_.for_each_free(visit);
 }
 
 void ArenaPool::for_each_arena(const std::function<void(const AddressRange&, const Block* first)>& visit) const {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     for (const auto& arena : arenas_)
         visit(arena->range, arena->first);
 }
 
 std::string ArenaPool::last_failure() const {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     return last_failure_;
 }
 
 std::string ArenaPool::check() const {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     std::vector<const Region*> regions;
     std::size_t mapped_bytes = 0;
     for (const auto& arena : arenas_) {

@@ -27,7 +27,7 @@ std::size_t ArenaPool::wanted_growth_bytes(std::size_t needed_bytes) const {
 }
 
 bool ArenaPool::lend(std::size_t bytes) {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     if (bytes > room_bytes() && source_->grows()) {
         heap_.settle();
         unmap_settled(round_up(bytes - room_bytes(), chunk_bytes_));
@@ -39,7 +39,7 @@ bool ArenaPool::lend(std::size_t bytes) {
 }
 
 void ArenaPool::repay(std::size_t bytes) {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     lent_bytes_ -= bytes;
 }
 

@@ -37,9 +37,26 @@ Block& BlockHeap::make_piece(Region& region, std::byte* ptr, std::size_t bytes) 
 }
 
 void BlockHeap::give(Block& block, Dependencies dependencies) noexcept {
-    block.state = Block::State::pending;
-    block.stamp(ticks_now());
     block.dependencies = std::move(dependencies);
+    make_pending(block, ticks_now());
+}
+
+void BlockHeap::post(std::span<Block* const> blocks) noexcept {
+    const std::uint64_t ticks = ticks_now();
+    Block* newest = nullptr;
+    for (Block* block : blocks)
+        block->node.posted = {std::exchange(newest, block), ticks};
+    Block*& last = blocks.front()->node.posted.next;
+    last = posted_.load(std::memory_order_relaxed);
+    // All are taken at once, so it does no harm if the newest was taken, and posted again, in between.
+    while (!posted_.compare_exchange_weak(last, newest, std::memory_order_release, std::memory_order_relaxed)) {
+    }
+}
+
+/// A live block that has its dependencies.
+void BlockHeap::make_pending(Block& block, std::uint64_t ticks) noexcept {
+    block.state = Block::State::pending;
+    block.stamp(ticks);
     pending_.push_back(block);
     ++free_blocks_;
     free_bytes_ += block.bytes;
@@ -178,6 +195,7 @@ Dependencies BlockHeap::dissolve(Region& region) {
 }
 
 void BlockHeap::clear() {
+    posted_.store(nullptr, std::memory_order_relaxed);
     pending_.clear();
     last_home_ = nullptr;
     settled_ = std::make_unique<Home>(strategy_);

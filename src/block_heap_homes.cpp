@@ -61,7 +61,7 @@ AgeList::iterator BlockHeap::unlist(Block& block) noexcept {
 }
 
 /// Takes a block out of its home, to be filed anew: if that fails, the block is where the next search finds it.
-void BlockHeap::make_pending(Block& block) noexcept {
+void BlockHeap::unfile(Block& block) noexcept {
     unlist(block);
     block.state = Block::State::pending;
     pending_.push_front(block);
@@ -89,7 +89,7 @@ void BlockHeap::drop_absorbed(Block& block) noexcept {
 void BlockHeap::absorb_neighbours(Block& block, const Home& home, Reach reach) {
     while (block.after != nullptr && may_absorb(home, *block.after, reach)) {
         Block& high = *block.after;
-        block.dependencies.add(high.dependencies);
+        block.dependencies.add(std::move(high.dependencies));
         block.bytes += high.bytes;
         block.after = high.after;
         if (block.after != nullptr) block.after->before = &block;
@@ -99,7 +99,7 @@ void BlockHeap::absorb_neighbours(Block& block, const Home& home, Reach reach) {
     }
     while (block.before != nullptr && may_absorb(home, *block.before, reach)) {
         Block& low = *block.before;
-        block.dependencies.add(low.dependencies);
+        block.dependencies.add(std::move(low.dependencies));
         block.ptr = low.ptr;
         block.bytes += low.bytes;
         block.before = low.before;
@@ -140,7 +140,7 @@ void BlockHeap::file_pending() {
 void BlockHeap::settle() {
     file_pending();
     const auto move = [&](Block& block) {
-        make_pending(block);
+        unfile(block);
         block.dependencies.clear();
         file(block, Reach::own_home);
     };
@@ -196,7 +196,7 @@ void BlockHeap::join_with_settled(Home& own) {
         if (block->home != &own) continue; // absorbed by one before it
         const auto has_settled = [&](const Block* n) { return n != nullptr && n->home == settled_.get(); };
         if (!has_settled(block->before) && !has_settled(block->after)) continue;
-        make_pending(*block);
+        unfile(*block);
         file(*block, Reach::settled_too);
     }
 }
@@ -213,7 +213,7 @@ void BlockHeap::join_all() {
         collect(*home);
     for (Block* block : blocks) {
         if (block->home == nullptr) continue; // absorbed by one before it
-        make_pending(*block);
+        unfile(*block);
         file(*block, Reach::all);
     }
 }

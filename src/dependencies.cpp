@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "cuda_zstd/host/stream_order.hpp"
 
+#include <utility>
+
 namespace cuda_zstd::detail {
 namespace {
 
@@ -46,6 +48,20 @@ void Dependencies::add(const TicketRef& ticket) {
 
 void Dependencies::add(const Dependencies& others) {
     others.for_each([this](const TicketRef& ticket) { add(ticket); });
+}
+
+void Dependencies::add(Dependencies&& others) {
+    if (others.first_ == nullptr || first_ == others.first_) {
+        if (others.more_ == nullptr) return;
+    } else if (first_ == nullptr) {
+        *this = std::move(others);
+        return;
+    } else if (more_ == nullptr && others.more_ == nullptr && first_->stream_id == others.first_->stream_id &&
+               first_->ended.load(relaxed) < others.first_->began) {
+        first_ = std::move(others.first_);
+        return;
+    }
+    add(std::as_const(others));
 }
 
 std::optional<std::uint64_t> Dependencies::sole_stream() const noexcept {

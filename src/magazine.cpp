@@ -41,6 +41,8 @@ Chain Magazine::take_all() noexcept {
         empty(bin);
     for (Bin& bin : blocks_)
         empty(bin);
+    while (passing_count_ != 0)
+        all.push(*passing_[--passing_count_]);
     bytes_ = 0;
     return all;
 }

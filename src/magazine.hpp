@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Free blocks that a thread keeps at hand for one stream.
+// Free blocks that a thread keeps at hand for one stream: those of sizes that come again, and the last few of any other
+// size, which go to the pools together.
 //
 // Invariant: every block here was freed on the magazine's stream after the stream had got it from itself, so the stream
 // may have it again with no wait and no event; for anybody else it needs a ticket of the stream first. Its record is in
@@ -41,6 +42,8 @@ public:
     /// Other blocks by their size: the sizes used lately, so many of each.
     static constexpr unsigned most_sizes = 16;
     static constexpr unsigned most_of_a_size = 8;
+    /// Blocks on their way to the pools.
+    static constexpr unsigned most_passing = 16;
 
     Magazine() noexcept {
         for (unsigned i = 0; i < most_classes; ++i)
@@ -64,7 +67,7 @@ public:
     BlockRecord* take_block(std::size_t bytes) noexcept {
         for (unsigned i = 0; i < most_sizes; ++i)
             if (sizes_[i] == bytes) return take_from(blocks_[i]);
-        return nullptr;
+        return passing_count_ == 0 ? nullptr : take_passing(bytes);
     }
 
     /// False when there is no room: then make_room() first.
@@ -74,6 +77,24 @@ public:
         bin->push(record);
         bytes_ += record.usable_bytes();
         return true;
+    }
+    /// For a block of a size that has no place: takes it along to the pools with the next ones. False when there are
+    /// enough of them: then pass_on() first.
+    bool pass(BlockRecord& record) noexcept {
+        if (passing_count_ == most_passing) return false;
+        passing_bytes_[passing_count_] = record.usable_bytes();
+        passing_[passing_count_++] = &record;
+        bytes_ += record.usable_bytes();
+        return true;
+    }
+    bool passes_all_it_can() const noexcept { return passing_count_ == most_passing; }
+    /// Those that are on their way to the pools, the first one freed first.
+    Chain pass_on() noexcept {
+        Chain leaving;
+        while (passing_count_ != 0)
+            leaving.push(*passing_[--passing_count_]);
+        bytes_ -= leaving.bytes;
+        return leaving;
     }
     std::size_t bytes() const noexcept { return bytes_; }
     /// Whether a block of this size may come back before long: a slot, a size that has a place, or one that was seen
@@ -97,6 +118,8 @@ public:
             for (unsigned i = 0; i < (bins == slots_.data() ? most_classes : most_sizes); ++i)
                 for (const BlockRecord* record = bins[i].head; record != nullptr; record = record->next)
                     visit(*record);
+        for (unsigned i = 0; i < passing_count_; ++i)
+            visit(*passing_[i]);
     }
 
 private:
@@ -126,10 +149,28 @@ private:
             if (sizes_[i] == record.usable_bytes()) return &blocks_[i];
         return nullptr;
     }
+    /// The one that was freed last.
+    BlockRecord* take_passing(std::size_t bytes) noexcept {
+        for (unsigned i = passing_count_; i-- != 0;)
+            if (passing_bytes_[i] == bytes) {
+                BlockRecord* record = passing_[i];
+                --passing_count_;
+                for (; i < passing_count_; ++i) {
+                    passing_[i] = passing_[i + 1];
+                    passing_bytes_[i] = passing_bytes_[i + 1];
+                }
+                bytes_ -= bytes;
+                return record;
+            }
+        return nullptr;
+    }
     static constexpr std::size_t most_seen = 32;
     std::array<Bin, most_classes> slots_;
     std::array<std::size_t, most_sizes> sizes_{};
     std::array<Bin, most_sizes> blocks_;
+    std::array<BlockRecord*, most_passing> passing_;
+    std::array<std::size_t, most_passing> passing_bytes_;
+    unsigned passing_count_ = 0;
     /// Sizes of blocks that found no place, by a hash.
     std::array<std::size_t, most_seen> seen_{};
     std::size_t bytes_ = 0;

@@ -49,7 +49,7 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
         observer_.out_of_memory(bytes, stream.id);
         return Granted{};
     };
-    if (bytes <= large_.most_bytes()) piece = take_with_all_means(bytes, alignment, stream, kind);
+    if (bytes <= large_.most_bytes()) piece = take_with_all_means(bytes, alignment, stream, kind, counting);
     if (!piece) return no_memory();
     if (piece.origin != Origin::own) Observer::found_in(piece.origin);
     Record* record = nullptr;
@@ -68,7 +68,8 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
     record->owner = is_slot ? static_cast<void*>(piece.slab) : piece.block;
     record->set_sizes(piece.bytes, bytes);
     record->stream_id = stream.id;
-    record->ticks = ticks_now();
+    // A block was stamped when it was taken: one look at the clock.
+    record->ticks = is_slot ? ticks_now() : std::uint64_t{piece.block->timestamp};
     record->number_and_marks =
         (is_slot ? Record::is_slot_mark | std::uint64_t{SmallPool::class_of(piece.bytes)} << Record::class_shift : 0) |
         // A registered stream's blocks can be asked for while a thread has them at hand.

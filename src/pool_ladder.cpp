@@ -68,9 +68,14 @@ void MemoryPoolManager::State::close_open() {
 /// Cached memory first; then what threads keep at hand; then growth and waiting in the policy's order; then, when all
 /// memory is in use, what pending frees and the smaller pools hold back.
 MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(std::size_t bytes, std::size_t alignment,
-                                                                              const StreamRef& stream, PoolKind kind) {
+                                                                              const StreamRef& stream, PoolKind kind,
+                                                                              ThreadCache& own) {
     Piece piece = take(bytes, alignment, stream, kind, Effort::cached);
     if (piece) return piece;
+    if (pass_on(own, stream)) {
+        piece = take(bytes, alignment, stream, kind, Effort::cached);
+        if (piece) return piece;
+    }
     static const TraceName name("allocate, miss", TraceCategory::allocate);
     const ObservedWork miss(observer_, name, bytes, stream.id);
     if (bytes_at_hand() >= bytes) {

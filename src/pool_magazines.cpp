@@ -30,10 +30,14 @@ bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, Thr
                 record.number_and_marks |= Record::unticketed_mark;
                 return false;
             }
-            switch (cache.make_room(record, stream.id, leaving)) {
+            using Known = ThreadCache::Known;
+            switch (const ThreadCache::Room room = cache.make_room(record, stream.id, leaving)) {
             case ThreadCache::Room::made:
+            case ThreadCache::Room::passes:
                 magazine = cache.find(stream.id);
-                return magazine != nullptr && cache.put(record, *magazine);
+                return magazine != nullptr &&
+                       cache.put(record, *magazine,
+                                 room == ThreadCache::Room::made ? Known::to_be_asked : Known::has_no_place);
             case ThreadCache::Room::refused:
                 // So much is out of other streams' reach that this one is to be recorded at once. The stream's own
                 // ticket covers what the block waited for.
@@ -44,26 +48,47 @@ bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, Thr
                 break;
             }
         }
-        if (leaving.stream_id != stream.id) {
+        if (leaving.stream_id != stream.id)
             give_late(cache, leaving);
-            continue;
-        }
-        try {
-            TicketRef ticket = order_.defer(stream, leaving.chain.bytes);
-            give_all(leaving.chain, ticket);
-            const OwnersStay stay(cache.lock());
-            if (Magazine* magazine = cache.find(stream.id)) magazine->open.swap(ticket);
-        } catch (...) {
-            strand(leaving.chain);
-            throw;
-        }
+        else
+            give_deferred(cache, stream, leaving);
     }
+}
+
+/// From the owner's magazine, in a call on the stream.
+void MemoryPoolManager::State::give_deferred(ThreadCache& from, const StreamRef& stream, ThreadCache::Leaving leaving) {
+    try {
+        TicketRef ticket = order_.defer(stream, leaving.chain.bytes);
+        give_all(leaving.chain, ticket);
+        const OwnersStay stay(from.lock());
+        if (Magazine* magazine = from.find(stream.id)) magazine->open.swap(ticket);
+    } catch (...) {
+        strand(leaving.chain);
+        throw;
+    }
+}
+
+/// What the thread is about to bring to the pools; whether there was any.
+bool MemoryPoolManager::State::pass_on(ThreadCache& cache, const StreamRef& stream) {
+    ThreadCache::Leaving leaving;
+    {
+        const OwnersStay stay(cache.lock());
+        leaving = cache.pass_on(stream.id);
+    }
+    if (leaving.chain.head == nullptr) return false;
+    give_deferred(cache, stream, leaving);
+    return true;
 }
 
 /// From a magazine to the pools. What is left of the chain after an exception is still the caller's.
 void MemoryPoolManager::State::give_all(Chain& chain, const TicketRef& ticket) {
     std::array<GivenSlot, 64> slots;
-    std::size_t count = 0;
+    std::array<Block*, 16> blocks;
+    std::size_t slot_count = 0;
+    std::size_t block_count = 0;
+    const auto give_blocks = [&] {
+        if (block_count != 0) pool_of(*blocks[0]).give({blocks.data(), std::exchange(block_count, 0)}, ticket);
+    };
     while (chain.head != nullptr) {
         Record& record = chain.pop();
         std::byte* ptr = record.ptr();
@@ -71,14 +96,19 @@ void MemoryPoolManager::State::give_all(Chain& chain, const TicketRef& ticket) {
         Block* block = record.block();
         live_.retire(record, record.stream_id);
         if (slab == nullptr) {
-            pool_of(*block).give(*block, Dependencies(ticket));
+            if (block_count == blocks.size() || (block_count != 0 && &pool_of(*blocks[0]) != &pool_of(*block)))
+                give_blocks();
+            blocks[block_count++] = block;
             continue;
         }
-        slots[count++] = {ptr, slab};
-        if (count < slots.size() && chain.head != nullptr) continue;
-        small_.give({slots.data(), std::exchange(count, 0)}, ticket);
+        slots[slot_count++] = {ptr, slab};
+        if (slot_count < slots.size()) continue;
+        // What cannot throw comes first.
+        give_blocks();
+        small_.give({slots.data(), std::exchange(slot_count, 0)}, ticket);
     }
-    if (count != 0) small_.give({slots.data(), count}, ticket);
+    give_blocks();
+    if (slot_count != 0) small_.give({slots.data(), slot_count}, ticket);
 }
 
 void MemoryPoolManager::State::give_late(ThreadCache& from, ThreadCache::Leaving leaving) {

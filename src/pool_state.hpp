@@ -142,7 +142,8 @@ private:
                             detail::Effort effort);
     void put_back(Piece piece);
     void record_registered(const detail::Dependencies* among);
-    Piece take_with_all_means(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind);
+    Piece take_with_all_means(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind,
+                              detail::ThreadCache& own);
     void give(Record& record, const detail::StreamRef& stream, detail::ThreadCache& counting);
     void drain();
     /// Completes or records what open tickets name, as far as captures allow: registered streams' by a record each.
@@ -161,6 +162,9 @@ private:
     detail::TicketRef late_ticket(std::uint64_t stream_id, std::size_t bytes);
     void give_all(detail::Chain& chain, const detail::TicketRef& ticket);
     void give_late(detail::ThreadCache& from, detail::ThreadCache::Leaving leaving);
+    void give_deferred(detail::ThreadCache& from, const detail::StreamRef& stream,
+                       detail::ThreadCache::Leaving leaving);
+    bool pass_on(detail::ThreadCache& cache, const detail::StreamRef& stream);
     void strand(detail::Chain chain) noexcept;
     void collect_stranded();
     detail::Dependencies stranded_pending() const;

@@ -23,7 +23,7 @@ std::size_t SpanPool::next_span_bytes() const {
 }
 
 Taken SpanPool::take(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Effort effort) {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     Taken taken = heap_.take_ready(bytes, alignment, stream_id);
     if (!taken && may_wait(effort)) taken = heap_.take_any(bytes, alignment);
     if (!taken) {
@@ -73,19 +73,35 @@ Block& SpanPool::add_span(Taken memory) {
     }
 }
 
-void SpanPool::note_empty(Span& span) noexcept {
+void SpanPool::note_empty(Span& span) const noexcept {
     if (std::exchange(span.on_empty_list, true)) return;
     span.next_empty = empty_list_;
     empty_list_ = &span;
 }
 
 void SpanPool::give(Block& block, Dependencies dependencies) {
-    const std::lock_guard lock(mutex_);
-    auto& span = static_cast<Span&>(*block.region);
-    heap_.give(block, std::move(dependencies));
-    if (--span.live_blocks != 0) return;
-    empty_spans_.fetch_add(1, relaxed);
-    note_empty(span);
+    block.dependencies = std::move(dependencies);
+    Block* const one = &block;
+    heap_.post({&one, 1});
+}
+
+void SpanPool::give(std::span<Block* const> blocks, const TicketRef& ticket) noexcept {
+    if (ticket != nullptr) {
+        // Counted once for all.
+        ticket->references.fetch_add(static_cast<std::uint32_t>(blocks.size()), std::memory_order_relaxed);
+        for (Block* block : blocks)
+            block->dependencies = Dependencies(TicketRef(ticket.get(), false));
+    }
+    heap_.post(blocks);
+}
+
+void SpanPool::receive() const noexcept {
+    heap_.receive([this](Block& block) {
+        auto& span = static_cast<Span&>(*block.region);
+        if (--span.live_blocks != 0) return;
+        empty_spans_.fetch_add(1, relaxed);
+        note_empty(span);
+    });
 }
 
 /// Gives back all empty spans but for `keep`; whether there were any.
@@ -124,29 +140,29 @@ void SpanPool::release(Span& span) {
 }
 
 bool SpanPool::give_back_surplus() {
-    if (empty_spans_.load(relaxed) <= 1) return false;
-    const std::lock_guard lock(mutex_);
+    if (empty_spans_.load(relaxed) <= 1 && !heap_.has_posted()) return false;
+    const Hold hold(*this);
     return release_empty(1);
 }
 
 void SpanPool::flush() {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     release_empty(0);
 }
 
 void SpanPool::wait_on_host() {
     Dependencies pending;
     {
-        const std::lock_guard lock(mutex_);
+        const Hold hold(*this);
         pending = heap_.pending();
     }
     order_.wait_on_host(pending);
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     heap_.settle();
 }
 
 void SpanPool::clear() {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     heap_.clear();
     spans_.clear();
     empty_list_ = nullptr;
@@ -155,19 +171,19 @@ void SpanPool::clear() {
 }
 
 FreeFigures SpanPool::figures() const {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     heap_.file_pending();
     return {heap_.free_blocks(), heap_.free_bytes(), heap_.largest_free_bytes()};
 }
 
 void SpanPool::for_each_free(const std::function<void(const Block&)>& visit) const {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     heap_.file_pending();
     heap_.for_each_free(visit);
 }
 
 std::string SpanPool::check() const {
-    const std::lock_guard lock(mutex_);
+    const Hold hold(*this);
     std::vector<const Region*> regions;
     std::size_t empty = 0;
     for (const auto& [span, owned] : spans_) {

@@ -51,8 +51,13 @@ ThreadCache::Room ThreadCache::make_room(const BlockRecord& record, std::uint64_
     if (magazine == nullptr) magazine = assign(stream_id);
     // Sizes that come once would push out those that come again.
     const std::size_t room_bytes = shared_.most_bytes - std::min(cached_bytes(), shared_.most_bytes);
-    if (magazine != nullptr && !magazine->expects(record, room_bytes)) return Room::refused;
     const bool fits = record.usable_bytes() <= room_bytes;
+    if (magazine != nullptr && !magazine->expects(record, room_bytes)) {
+        if (!fits) return Room::refused;
+        if (!magazine->passes_all_it_can()) return Room::passes;
+        leaving = pass_on(stream_id);
+        return Room::leaving;
+    }
     if (magazine == nullptr || !fits) {
         // Its own blocks may always leave; of the others' magazines the one that was used longest ago.
         if (magazine != nullptr && magazine->bytes() >= record.usable_bytes()) {
@@ -97,6 +102,14 @@ ThreadCache::Leaving ThreadCache::take_all() noexcept {
 
 ThreadCache::Leaving ThreadCache::take_all(std::uint64_t stream_id) noexcept {
     return find(stream_id) == nullptr ? Leaving{} : take_all(last_);
+}
+
+ThreadCache::Leaving ThreadCache::pass_on(std::uint64_t stream_id) noexcept {
+    Magazine* magazine = find(stream_id);
+    if (magazine == nullptr) return {};
+    const Chain chain = magazine->pass_on();
+    set_cached(cached_bytes() - chain.bytes);
+    return {chain, stream_id};
 }
 
 void ThreadCache::forget_blocks() noexcept {

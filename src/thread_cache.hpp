@@ -63,16 +63,24 @@ public:
         Magazine* magazine = find(stream_id);
         if (magazine == nullptr || closed_ || magazine->wants_record()) return false;
         if (!record.claim(ptr, BlockRecord::State::live)) return false;
-        if (put(record, *magazine)) return true;
+        if (put(record, *magazine, Known::to_be_asked)) return true;
         record.become(BlockRecord::State::live);
         return false;
     }
+    /// Whether the magazine is known to have no place for a block's size.
+    enum class Known : std::uint8_t { to_be_asked, has_no_place };
     /// Puts a claimed block into a magazine; false where it does not belong or there is no room.
-    bool put(BlockRecord& record, Magazine& magazine) noexcept {
+    bool put(BlockRecord& record, Magazine& magazine, Known known) noexcept {
         const std::size_t usable_bytes = record.usable_bytes();
         const std::size_t bytes = cached_bytes() + usable_bytes;
         if (!belongs(record, magazine.stream_id) || bytes > shared_.most_bytes) return false;
-        if (!magazine.put(record)) return false;
+        if (!magazine.put(record)) {
+            // To ask is to say that the size was seen: once for each free.
+            if (magazine.passes_all_it_can()) return false;
+            if (known == Known::to_be_asked && magazine.expects(record, shared_.most_bytes - cached_bytes()))
+                return false;
+            (void)magazine.pass(record);
+        }
         if (!record.since_allocation.empty()) record.since_allocation.clear();
         set_cached(bytes);
         tally.freed(record.kind(), record.requested_bytes(), usable_bytes, shared_.published);
@@ -94,6 +102,8 @@ public:
     enum class Room : std::uint8_t {
         /// put() takes the record.
         made,
+        /// The same, among those that go to the pools together.
+        passes,
         /// Something must leave first: then ask again.
         leaving,
         /// The record must go to the pools.
@@ -107,6 +117,8 @@ public:
     /// Takes out the blocks of one magazine that has any; none when all are empty.
     Leaving take_all() noexcept;
     Leaving take_all(std::uint64_t stream_id) noexcept;
+    /// Takes out what is on its way to the pools.
+    Leaving pass_on(std::uint64_t stream_id) noexcept;
     Magazine* find(std::uint64_t stream_id) noexcept {
         if (stream_ids_[last_] == stream_id) return magazines_[last_].get();
         for (unsigned i = 0; i < most_magazines; ++i)

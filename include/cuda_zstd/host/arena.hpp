@@ -9,6 +9,7 @@
 
 #include "cuda_zstd/host/arena_source.hpp"
 #include "cuda_zstd/host/block_pool.hpp"
+#include "cuda_zstd/host/quick_mutex.hpp"
 
 #include <atomic>
 #include <cstddef>
@@ -49,7 +50,9 @@ public:
     ~ArenaPool() override;
 
     Taken take(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Effort effort) override;
+    /// O(1), with no lock.
     void give(Block& block, Dependencies dependencies) override;
+    void give(std::span<Block* const> blocks, const TicketRef& ticket) noexcept override;
 
     /// Maps until `bytes` are free. Throws `out_of_memory`.
     void reserve(std::size_t bytes);
@@ -79,6 +82,16 @@ public:
     std::string check() const;
 
 private:
+    /// The mutex, with what was freed meanwhile in the heap.
+    class Hold {
+    public:
+        explicit Hold(const ArenaPool& pool) : lock_(pool.mutex_) {
+            pool.heap_.receive([](const Block&) {});
+        }
+
+    private:
+        std::lock_guard<QuickMutex> lock_;
+    };
     bool grow(std::size_t bytes, std::size_t alignment);
     void note_failure(const out_of_memory& error);
     bool map_for(std::size_t bytes, std::size_t alignment);
@@ -101,8 +114,8 @@ private:
     std::size_t chunk_bytes_ = 0;
     /// The limit, or what the machine has where that is less, in whole chunks.
     std::size_t most_bytes_ = 0;
-    mutable std::mutex mutex_;
-    /// Filing what is pending changes nothing that can be seen.
+    mutable QuickMutex mutex_;
+    /// Receiving and filing what was freed changes nothing that can be seen.
     mutable BlockHeap heap_;
     std::vector<std::unique_ptr<Arena>> arenas_;
     std::size_t capacity_bytes_ = 0;

@@ -3,7 +3,8 @@
 //
 // Invariant: the blocks of a region, followed by `after` from its first one, cover it without gap or overlap. A free
 // block is in exactly one index and in one home's list, or in its heap's list of those that were freed last
-// (`pending`); a live or unmapped one is in none. A block is two cache lines, 128 B: all that a search reads is in the
+// (`pending`); a live or unmapped one is in none. Who frees a live block may post it (BlockHeap::post()) with no lock
+// held: till the heap receives it, it is live for everybody else. A block is two cache lines, 128 B: all that a search reads is in the
 // first one.
 #pragma once
 
@@ -34,7 +35,8 @@ struct Region {
     Block* first = nullptr;
 };
 
-/// A free block's place in the index of its home: three words, in the form of the strategy.
+/// A free block's place in the index of its home: three words, in the form of the strategy; before that, its place
+/// among the blocks that are posted.
 struct IndexNode {
     /// First fit: a treap over addresses; `largest_bytes` is the largest block below, this one included.
     struct Treap {
@@ -47,9 +49,15 @@ struct IndexNode {
         Block* previous;
         Block* next;
     };
+    /// Freed with no lock, and not seen by the heap yet.
+    struct Posted {
+        Block* next;
+        std::uint64_t ticks;
+    };
     union {
         Treap treap{};
         Bin bin;
+        Posted posted;
     };
 };
 

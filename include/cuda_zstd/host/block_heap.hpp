@@ -6,19 +6,22 @@
 // So a stream finds its own and the settled blocks without asking about any event, and never waits for another stream
 // because of a neighbour. Whoever searches the homes files the pending blocks first, so what give() puts off is
 // never skipped.
-// Not synchronised: each pool that has a heap guards it with its mutex.
+// Not synchronised but for post(): each pool that has a heap guards it with its mutex.
 #pragma once
 
 #include "cuda_zstd/host/block.hpp"
 #include "cuda_zstd/host/free_block_index.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace cuda_zstd::detail {
@@ -58,6 +61,26 @@ public:
     Block& make(Region& region, std::byte* ptr, std::size_t bytes);
     /// Frees a live block. O(1): the merging and the index are left to whoever searches next.
     void give(Block& block, Dependencies dependencies) noexcept;
+    /// The same of one or more blocks that have their dependencies, by any thread, with no lock: they are given by the
+    /// next receive(). One atomic operation, as a rule.
+    void post(std::span<Block* const> blocks) noexcept;
+    bool has_posted() const noexcept { return posted_.load(std::memory_order_relaxed) != nullptr; }
+    /// Gives what was posted, in the order of the posts, and visits each block. For who has the lock, before all else.
+    template <class Visit>
+    void receive(const Visit& visit) noexcept {
+        if (!has_posted()) return;
+        Block* newest = posted_.exchange(nullptr, std::memory_order_acquire);
+        Block* oldest = nullptr;
+        while (newest != nullptr) {
+            Block* const block = std::exchange(newest, newest->node.posted.next);
+            block->node.posted.next = std::exchange(oldest, block);
+        }
+        while (oldest != nullptr) {
+            Block& block = *std::exchange(oldest, oldest->node.posted.next);
+            make_pending(block, block.node.posted.ticks);
+            visit(block);
+        }
+    }
     /// A block whose dependencies, if any, are of the stream itself: its own or settled ones, then what has become
     /// complete, then its own merged with settled neighbours. No wait, so queries of events only on a miss. The block
     /// that was freed last is taken as it is where it fits exactly (not by first fit), else O(log n), segregated O(1),
@@ -103,7 +126,8 @@ private:
     Home* own_home(std::uint64_t stream_id) const noexcept;
     void list_before(Block& block, Home& home, AgeList::iterator place) noexcept;
     AgeList::iterator unlist(Block& block) noexcept;
-    void make_pending(Block& block) noexcept;
+    void make_pending(Block& block, std::uint64_t ticks) noexcept;
+    void unfile(Block& block) noexcept;
     void file(Block& block, Reach reach);
     bool may_absorb(const Home& home, Block& neighbour, Reach reach) const noexcept;
     void absorb_neighbours(Block& block, const Home& home, Reach reach);
@@ -118,8 +142,10 @@ private:
     Strategy strategy_;
     StreamOrder& order_;
     BlockStore store_;
+    /// Newest first.
+    alignas(64) std::atomic<Block*> posted_{nullptr};
     /// Freed and not yet filed, oldest first.
-    AgeList pending_;
+    alignas(64) AgeList pending_;
     std::unique_ptr<Home> settled_;
     std::unique_ptr<Home> mixed_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Home>> streams_;

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace cuda_zstd::detail {
 
@@ -35,6 +36,8 @@ public:
     /// hand on with the memory. Empty where there is none.
     virtual Taken take(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Effort effort) = 0;
     virtual void give(Block& block, Dependencies dependencies) = 0;
+    /// Several blocks of this pool behind one ticket, or none.
+    virtual void give(std::span<Block* const> blocks, const TicketRef& ticket) noexcept = 0;
 
 protected:
     BlockPool() = default;
@@ -42,7 +45,6 @@ protected:
 
 struct PoolRegion : Region {
     BlockPool* pool = nullptr;
-    std::size_t live_blocks = 0;
 };
 
 /// The pool that a block belongs to.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "cuda_zstd/host/block_pool.hpp"
+#include "cuda_zstd/host/quick_mutex.hpp"
 
 #include <atomic>
 #include <cstddef>
@@ -23,6 +24,7 @@ namespace cuda_zstd::detail {
 struct Span : PoolRegion {
     /// The arena's block that the span is made of.
     Block* memory = nullptr;
+    std::size_t live_blocks = 0;
     /// The list of the spans that were empty once and may be so still.
     Span* next_empty = nullptr;
     bool on_empty_list = false;
@@ -35,8 +37,9 @@ public:
 
     /// A block of a span, or, where no span can be had, one of the parent's.
     Taken take(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Effort effort) override;
-    /// O(1).
+    /// O(1), with no lock.
     void give(Block& block, Dependencies dependencies) override;
+    void give(std::span<Block* const> blocks, const TicketRef& ticket) noexcept override;
     /// Returns the spans without live blocks to the parent, but for one; whether there were any. Costs one load where
     /// there are none.
     bool give_back_surplus();
@@ -52,22 +55,31 @@ public:
     std::string check() const;
 
 private:
+    /// The mutex, with what was freed meanwhile in the heap.
+    class Hold {
+    public:
+        explicit Hold(const SpanPool& pool) : lock_(pool.mutex_) { pool.receive(); }
+
+    private:
+        std::lock_guard<QuickMutex> lock_;
+    };
+    void receive() const noexcept;
     std::size_t next_span_bytes() const;
     Block& add_span(Taken memory);
-    void note_empty(Span& span) noexcept;
+    void note_empty(Span& span) const noexcept;
     void release(Span& span);
     bool release_empty(std::size_t keep);
 
     StreamOrder& order_;
     BlockPool& parent_;
-    mutable std::mutex mutex_;
-    /// Filing what is pending changes nothing that can be seen.
+    mutable QuickMutex mutex_;
+    /// Receiving and filing what was freed changes nothing that can be seen.
     mutable BlockHeap heap_;
     std::unordered_map<Span*, std::unique_ptr<Span>> spans_;
-    Span* empty_list_ = nullptr;
+    mutable Span* empty_list_ = nullptr;
     std::size_t span_bytes_ = 0;
     /// Written with the mutex held.
-    std::atomic<std::size_t> empty_spans_{0};
+    mutable std::atomic<std::size_t> empty_spans_{0};
 };
 
 } // namespace cuda_zstd::detail

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "cuda_zstd/host/backend.hpp"
+#include "cuda_zstd/host/quick_mutex.hpp"
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 
@@ -90,6 +91,8 @@ public:
     /// O(tickets).
     void add(const TicketRef& ticket);
     void add(const Dependencies& others);
+    /// The same, with nothing counted where one ticket takes the place of another.
+    void add(Dependencies&& others);
     /// The stream, when all tickets are of one.
     std::optional<std::uint64_t> sole_stream() const noexcept;
     template <class Visit>
@@ -203,7 +206,7 @@ private:
         return since_allocation.sole_stream() == stream.id ? Since::returning : Since::first;
     }
     struct alignas(64) Shelf {
-        std::mutex mutex;
+        QuickMutex mutex;
         std::vector<Ticket*> spare;
         std::unordered_map<std::uint64_t, Deferring> deferring;
     };
