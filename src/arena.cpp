@@ -79,7 +79,12 @@ void ArenaPool::give(std::span<Block* const> blocks, const TicketRef& ticket) no
         for (Block* block : blocks)
             block->dependencies = Dependencies(TicketRef(ticket.get(), false));
     }
+    const bool run = BlockHeap::are_a_run(blocks);
     heap_.post(blocks);
+    if (!run || !mutex_.try_lock()) return;
+    const std::lock_guard lock(mutex_, std::adopt_lock);
+    heap_.receive([](const Block&) {});
+    heap_.file_if_pending(*blocks[0]);
 }
 
 void ArenaPool::reserve(std::size_t bytes) {

@@ -38,7 +38,7 @@ Block& BlockHeap::make_piece(Region& region, std::byte* ptr, std::size_t bytes) 
 
 void BlockHeap::give(Block& block, Dependencies dependencies) noexcept {
     block.dependencies = std::move(dependencies);
-    make_pending(block, ticks_now());
+    make_pending(block, ticks_now(), pending_.end());
 }
 
 void BlockHeap::post(std::span<Block* const> blocks) noexcept {
@@ -51,15 +51,6 @@ void BlockHeap::post(std::span<Block* const> blocks) noexcept {
     // All are taken at once, so it does no harm if the newest was taken, and posted again, in between.
     while (!posted_.compare_exchange_weak(last, newest, std::memory_order_release, std::memory_order_relaxed)) {
     }
-}
-
-/// A live block that has its dependencies.
-void BlockHeap::make_pending(Block& block, std::uint64_t ticks) noexcept {
-    block.state = Block::State::pending;
-    block.stamp(ticks);
-    pending_.push_back(block);
-    ++free_blocks_;
-    free_bytes_ += block.bytes;
 }
 
 /// For a block in no list.
@@ -183,11 +174,12 @@ Dependencies BlockHeap::dissolve(Region& region) {
     Dependencies united;
     for (const Block* block = region.first; block != nullptr; block = block->after)
         united.add(block->dependencies);
+    TicketReleases releases;
     for (Block* block = region.first; block != nullptr;) {
         Block* after = block->after;
         --free_blocks_;
         free_bytes_ -= block->bytes;
-        drop_absorbed(*block);
+        drop_absorbed(*block, releases);
         block = after;
     }
     region.first = nullptr;

@@ -4,6 +4,7 @@
 #include "cuda_zstd/host/block_heap.hpp"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 namespace cuda_zstd::detail {
@@ -71,35 +72,39 @@ bool BlockHeap::may_absorb(const Home& home, Block& neighbour, Reach reach) cons
     const bool pending = neighbour.state == Block::State::pending;
     if (!pending && neighbour.state != Block::State::free) return false;
     if (reach == Reach::all) return true;
-    if (pending) drop_complete(neighbour.dependencies);
-    const Home* its = pending ? home_if_made(neighbour.dependencies) : neighbour.home;
+    const Home* its = neighbour.home;
+    if (pending) {
+        if (!neighbour.dependencies.complete()) drop_complete(neighbour.dependencies);
+        its = neighbour.dependencies.complete() ? settled_.get() : home_if_made(neighbour.dependencies);
+    }
     return its == &home || (reach == Reach::settled_too && its == settled_.get());
 }
 
 /// Forgets a free block whose memory is another's now.
-void BlockHeap::drop_absorbed(Block& block) noexcept {
+void BlockHeap::drop_absorbed(Block& block, TicketReleases& releases) noexcept {
     if (block.state == Block::State::pending)
         pending_.erase(pending_.iterator_to(block));
     else
         unlist(block);
-    store_.give(block);
+    store_.give(block, releases);
 }
 
 /// `block` is pending; it keeps its identity, so a lower neighbour's place in the region becomes its own.
 void BlockHeap::absorb_neighbours(Block& block, const Home& home, Reach reach) {
+    TicketReleases releases;
     while (block.after != nullptr && may_absorb(home, *block.after, reach)) {
         Block& high = *block.after;
-        block.dependencies.add(std::move(high.dependencies));
+        if (!high.dependencies.complete()) block.dependencies.add(std::move(high.dependencies));
         block.bytes += high.bytes;
         block.after = high.after;
         if (block.after != nullptr) block.after->before = &block;
         block.stamp(std::max<std::uint64_t>(block.timestamp, high.timestamp));
         --free_blocks_;
-        drop_absorbed(high);
+        drop_absorbed(high, releases);
     }
     while (block.before != nullptr && may_absorb(home, *block.before, reach)) {
         Block& low = *block.before;
-        block.dependencies.add(std::move(low.dependencies));
+        if (!low.dependencies.complete()) block.dependencies.add(std::move(low.dependencies));
         block.ptr = low.ptr;
         block.bytes += low.bytes;
         block.before = low.before;
@@ -109,7 +114,7 @@ void BlockHeap::absorb_neighbours(Block& block, const Home& home, Reach reach) {
             block.region->first = &block;
         block.stamp(std::max<std::uint64_t>(block.timestamp, low.timestamp));
         --free_blocks_;
-        drop_absorbed(low);
+        drop_absorbed(low, releases);
     }
 }
 
@@ -135,6 +140,16 @@ void BlockHeap::file(Block& block, Reach reach) {
 void BlockHeap::file_pending() {
     while (!pending_.empty())
         file(pending_.front(), Reach::own_home);
+}
+
+void BlockHeap::file_if_pending(Block& block) noexcept {
+    // One that is not in use has no region.
+    if (strategy_ == Strategy::first_fit || block.region == nullptr || block.state != Block::State::pending) return;
+    try {
+        file(block, Reach::own_home);
+    } catch (const std::bad_alloc&) {
+        // The next search tries again.
+    }
 }
 
 void BlockHeap::settle() {

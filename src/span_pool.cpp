@@ -92,7 +92,12 @@ void SpanPool::give(std::span<Block* const> blocks, const TicketRef& ticket) noe
         for (Block* block : blocks)
             block->dependencies = Dependencies(TicketRef(ticket.get(), false));
     }
+    const bool run = BlockHeap::are_a_run(blocks);
     heap_.post(blocks);
+    if (!run || !mutex_.try_lock()) return;
+    const std::lock_guard lock(mutex_, std::adopt_lock);
+    receive();
+    heap_.file_if_pending(*blocks[0]);
 }
 
 void SpanPool::receive() const noexcept {

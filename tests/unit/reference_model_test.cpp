@@ -109,6 +109,7 @@ private:
         const Run last = last_fits ? pending_.back() : Run{};
         const std::vector<Run> runs = reference_.runs();
 
+        receive();
         const Taken taken = heap_.take_ready(granules * granule_bytes, unit * granule_bytes, 1, search);
         if (last_fits) {
             ASSERT_TRUE(taken);
@@ -173,10 +174,20 @@ private:
         held_.pop_back();
         reference_.set(run_of(*block), 1);
         pending_.push_back(run_of(*block));
+        if (random_() % 2 == 0) {
+            heap_.post({&block, 1});
+            return;
+        }
+        receive();
         heap_.give(*block, {});
+    }
+    /// As a pool does when it has the lock.
+    void receive() {
+        heap_.receive([](const Block&) {});
     }
 
     void compare() {
+        receive();
         ASSERT_EQ(heap_.check({&region_}), "");
         heap_.file_pending();
         pending_.clear();

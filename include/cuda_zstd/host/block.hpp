@@ -4,8 +4,8 @@
 // Invariant: the blocks of a region, followed by `after` from its first one, cover it without gap or overlap. A free
 // block is in exactly one index and in one home's list, or in its heap's list of those that were freed last
 // (`pending`); a live or unmapped one is in none. Who frees a live block may post it (BlockHeap::post()) with no lock
-// held: till the heap receives it, it is live for everybody else. A block is two cache lines, 128 B: all that a search reads is in the
-// first one.
+// held: till the heap receives it, it is live for everybody else. A block is two cache lines, 128 B: all that a search
+// reads is in the first one.
 #pragma once
 
 #include "cuda_zstd/host/stream_order.hpp"
@@ -111,9 +111,11 @@ public:
     /// Of a block in no list.
     void give(Block& block) noexcept {
         block.dependencies.clear();
-        block.home = nullptr;
-        block.region = nullptr;
-        spare_.push_back(block);
+        put(block);
+    }
+    void give(Block& block, TicketReleases& releases) noexcept {
+        block.dependencies.clear(releases);
+        put(block);
     }
     /// Forgets all blocks, those in use as well.
     void clear() noexcept {
@@ -127,6 +129,11 @@ private:
     static constexpr std::size_t first_batch = 64;
     static constexpr std::size_t largest_batch = 4096;
 
+    void put(Block& block) noexcept {
+        block.home = nullptr;
+        block.region = nullptr;
+        spare_.push_back(block);
+    }
     void add() {
         // An eighth more each time, so little is held that is not used.
         const std::size_t count = std::min(std::max(first_batch, blocks_ / 8), largest_batch);

@@ -65,19 +65,15 @@ public:
     /// next receive(). One atomic operation, as a rule.
     void post(std::span<Block* const> blocks) noexcept;
     bool has_posted() const noexcept { return posted_.load(std::memory_order_relaxed) != nullptr; }
-    /// Gives what was posted, in the order of the posts, and visits each block. For who has the lock, before all else.
+    /// Gives what was posted, in the order of the posts, and visits each block, the newest first. For who has the lock,
+    /// before all else.
     template <class Visit>
     void receive(const Visit& visit) noexcept {
         if (!has_posted()) return;
         Block* newest = posted_.exchange(nullptr, std::memory_order_acquire);
-        Block* oldest = nullptr;
-        while (newest != nullptr) {
-            Block* const block = std::exchange(newest, newest->node.posted.next);
-            block->node.posted.next = std::exchange(oldest, block);
-        }
-        while (oldest != nullptr) {
-            Block& block = *std::exchange(oldest, oldest->node.posted.next);
-            make_pending(block, block.node.posted.ticks);
+        for (AgeList::iterator place = pending_.end(); newest != nullptr;) {
+            Block& block = *std::exchange(newest, newest->node.posted.next);
+            place = make_pending(block, block.node.posted.ticks, place);
             visit(block);
         }
     }
@@ -92,6 +88,16 @@ public:
     void settle();
     /// Brings the pending blocks to their homes, merged with their neighbours there.
     void file_pending();
+    /// Files a block if it is pending, whoever's it is by now. For a run of neighbours that were freed together: the
+    /// first one takes in the others while they are in the cache, and the next search or trim finds one block. Nothing
+    /// by first fit, whose index takes O(log n).
+    void file_if_pending(Block& block) noexcept;
+    /// Whether each of the blocks is the neighbour of the one before.
+    static bool are_a_run(std::span<Block* const> blocks) noexcept {
+        for (std::size_t i = 1; i < blocks.size(); ++i)
+            if (blocks[i - 1]->end() != blocks[i]->ptr && blocks[i]->end() != blocks[i - 1]->ptr) return false;
+        return blocks.size() > 1;
+    }
     /// What the free blocks wait for, united: once it is complete, settle() settles all of them.
     Dependencies pending() const;
     /// Cuts a free block so that [from, from + bytes) is a block of its own; returns that one, live, with its
@@ -126,12 +132,18 @@ private:
     Home* own_home(std::uint64_t stream_id) const noexcept;
     void list_before(Block& block, Home& home, AgeList::iterator place) noexcept;
     AgeList::iterator unlist(Block& block) noexcept;
-    void make_pending(Block& block, std::uint64_t ticks) noexcept;
+    AgeList::iterator make_pending(Block& block, std::uint64_t ticks, AgeList::iterator place) noexcept {
+        block.state = Block::State::pending;
+        block.stamp(ticks);
+        ++free_blocks_;
+        free_bytes_ += block.bytes;
+        return pending_.insert(place, block);
+    }
     void unfile(Block& block) noexcept;
     void file(Block& block, Reach reach);
     bool may_absorb(const Home& home, Block& neighbour, Reach reach) const noexcept;
     void absorb_neighbours(Block& block, const Home& home, Reach reach);
-    void drop_absorbed(Block& block) noexcept;
+    void drop_absorbed(Block& block, TicketReleases& releases) noexcept;
     Block* choose(Home* own, std::size_t bytes, std::size_t alignment, Search search) const;
     Taken take_last_freed(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id);
     Taken cut(Block& block, std::size_t bytes, std::size_t alignment);

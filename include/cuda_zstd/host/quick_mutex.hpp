@@ -23,6 +23,10 @@ public:
             [[unlikely]]
             sleep();
     }
+    bool try_lock() noexcept {
+        std::uint32_t expected = 0;
+        return word_.compare_exchange_strong(expected, 1, std::memory_order_acquire, std::memory_order_relaxed);
+    }
     void unlock() noexcept {
         if (word_.exchange(0, std::memory_order_release) == 2) [[unlikely]]
             word_.notify_one();

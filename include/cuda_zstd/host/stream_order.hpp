@@ -68,6 +68,36 @@ void intrusive_ptr_add_ref(Ticket* ticket) noexcept;
 void intrusive_ptr_release(Ticket* ticket) noexcept;
 using TicketRef = boost::intrusive_ptr<Ticket>;
 
+/// Releases a ticket that many blocks in a row had with one atomic operation.
+class TicketReleases {
+public:
+    TicketReleases() = default;
+    ~TicketReleases() { flush(); }
+    TicketReleases(const TicketReleases&) = delete;
+    TicketReleases& operator=(const TicketReleases&) = delete;
+
+    void add(TicketRef ticket) noexcept {
+        if (ticket == nullptr) return;
+        if (ticket.get() != ticket_) {
+            flush();
+            ticket_ = ticket.get();
+        }
+        (void)ticket.detach();
+        ++count_;
+    }
+
+private:
+    void flush() noexcept {
+        if (count_ == 0) return;
+        // The last one is what may bring the ticket back to its shelf.
+        if (count_ != 1) ticket_->references.fetch_sub(count_ - 1, std::memory_order_acq_rel);
+        intrusive_ptr_release(ticket_);
+        count_ = 0;
+    }
+    Ticket* ticket_ = nullptr;
+    std::uint32_t count_ = 0;
+};
+
 /// The tickets of one block: one for each stream, as a rule, so the first is kept in place.
 class Dependencies {
 public:
@@ -84,10 +114,23 @@ public:
     ~Dependencies() = default;
 
     bool empty() const noexcept { return first_ == nullptr; }
+    /// As far as is known: no query.
+    bool complete() const noexcept {
+        bool all = true;
+        for_each([&](const TicketRef& ticket) {
+            all &= ticket->state.load(std::memory_order_acquire) == Ticket::State::complete;
+        });
+        return all;
+    }
     std::size_t size() const noexcept { return first_ == nullptr ? 0 : 1 + (more_ ? more_->size() : 0); }
     /// Not of an empty one.
     const TicketRef& front() const noexcept { return first_; }
     void clear() noexcept;
+    /// The same; the first ticket is released later.
+    void clear(TicketReleases& releases) noexcept {
+        releases.add(std::move(first_));
+        more_.reset();
+    }
     /// O(tickets).
     void add(const TicketRef& ticket);
     void add(const Dependencies& others);
