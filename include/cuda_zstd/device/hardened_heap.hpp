@@ -12,7 +12,7 @@
 #pragma once
 
 #include "cuda_zstd/core/hardening.hpp"
-#include "cuda_zstd/device/hardening_state.hpp"
+#include "cuda_zstd/device/hardened_header.hpp"
 #include "cuda_zstd/heap/heap.hpp"
 
 #include <cstddef>
@@ -26,9 +26,10 @@ public:
     template <class T>
     using atom = typename Env::template atom<T>;
     using State = HardeningState<Env>;
+    using Header = HardenedHeader<Env>;
 
     static constexpr std::uint32_t header_bytes = 64;
-    static constexpr std::uint32_t rear_bytes = Hardening::red_zones ? 32 : 0;
+    static constexpr std::uint32_t rear_bytes = HardenedHeader<Env>::rear_bytes;
 
     HardenedHeap() = default;
     static CUDA_ZSTD_HD HardenedHeap over(void* arena, const HeapLayout& layout) {
@@ -54,19 +55,11 @@ public:
         }
         if (base == nullptr) return nullptr;
         char* const block = static_cast<char*>(base) + front;
-        Header& header = header_of(block);
+        Header& header = Header::of(block);
         if (Hardening::poison && env.load(header.state, Order::relaxed) == State::mark(block, State::freed) &&
-            (header.seal != seal_of(header, block) || !is_filled(block, header.bytes, State::poison_byte)))
+            !header.is_poisoned(block))
             note(env, Fault::write_after_free, block);
-        header.bytes = bytes;
-        header.front_bytes = front;
-        header.line = place.line;
-        header.file = place.file;
-        header.function = place.function;
-        env.store(header.freed_file, std::uint64_t{0}, Order::relaxed);
-        env.store(header.freed_line, std::uint64_t{0}, Order::relaxed);
-        header.seal = seal_of(header, block);
-        if (Hardening::red_zones) fill(block + bytes, rear_bytes, State::zone_byte);
+        header.write(env, block, bytes, front, place);
         env.store(header.state, State::mark(block, State::live), Order::release);
         return block;
     }
@@ -79,7 +72,8 @@ public:
         if (block != nullptr) {
             status = take_from_owner(env, static_cast<char*>(block), place);
             if (status == Status::ok) {
-                if (Hardening::poison) fill(static_cast<char*>(block), header_of(block).bytes, State::poison_byte);
+                if (Hardening::poison)
+                    Header::fill(static_cast<char*>(block), Header::of(block).bytes, State::poison_byte);
                 char* const leaving =
                     Hardening::quarantine ? state_.hold(env, static_cast<char*>(block)) : static_cast<char*>(block);
                 if (leaving != nullptr) back = base_of_leaving(env, leaving);
@@ -107,7 +101,7 @@ public:
     CUDA_ZSTD_HD std::size_t usable_size(Env& env, const void* block) const {
         if (!heap_.owns(block) || reinterpret_cast<std::uintptr_t>(block) % min_slot_bytes != 0) return 0;
         if (!heap_.owns(static_cast<const char*>(block) - header_bytes)) return 0;
-        const Header& header = header_of(block);
+        const Header& header = Header::of(block);
         return env.load(header.state, Order::acquire) == State::mark(block, State::live) ? header.bytes : 0;
     }
 
@@ -142,66 +136,14 @@ public:
     CUDA_ZSTD_INLINE const State& state() const { return state_; }
 
 private:
-    struct Header {
-        atom<std::uint64_t> state;
-        std::uint64_t bytes;
-        std::uint32_t front_bytes;
-        std::uint32_t line; ///< of the allocation
-        const char* file;
-        const char* function;
-        // A free that comes too late reads them while the first one may be writing.
-        atom<std::uint64_t> freed_file; ///< 0 while the block lives
-        atom<std::uint64_t> freed_line; ///< sealed; 0 while the block lives
-        std::uint64_t seal;             ///< next to the block: the red zone before it
-    };
     static_assert(sizeof(Header) == header_bytes);
 
-    /// What the seal has to be while nothing of the allocation's half was overwritten.
-    static CUDA_ZSTD_INLINE std::uint64_t seal_of(const Header& header, const void* block) {
-        std::uint64_t all = State::mark(block, State::guard);
-        const std::uint64_t words[] = {header.bytes, std::uint64_t{header.line} << 32 | header.front_bytes,
-                                       reinterpret_cast<std::uint64_t>(header.file),
-                                       reinterpret_cast<std::uint64_t>(header.function)};
-        for (unsigned at = 0; at < 4; ++at)
-            all = (all ^ words[at]) * 0x9e3779b97f4a7c15u;
-        return all;
-    }
-    static CUDA_ZSTD_INLINE std::uint64_t sealed_line(const void* block, std::uint64_t file, std::uint32_t line) {
-        const std::uint64_t seal = State::mark(block, file) * 0x9e3779b97f4a7c15u;
-        return (seal ^ line) << 32 | line;
-    }
-    /// What is known of the block at which a fault was found; `found_by`: the free that found it, if it was one.
     CUDA_ZSTD_HD void note(Env& env, Fault fault, const void* block, const KnownPlace& found_by = {}) const {
-        FoundFault found;
-        found.block = reinterpret_cast<std::uint64_t>(block);
-        found.found_by = found_by;
-        Header& header = header_of(block);
-        if (header.seal == seal_of(header, block)) {
-            found.bytes = header.bytes;
-            found.allocated = {header.file, header.function, header.line};
-            const std::uint64_t sealed = env.load(header.freed_line, Order::relaxed);
-            const std::uint64_t file = env.load(header.freed_file, Order::relaxed);
-            const auto line = static_cast<std::uint32_t>(sealed);
-            if (line != 0 && sealed == sealed_line(block, file, line))
-                found.freed = {reinterpret_cast<const char*>(file), nullptr, line};
-        }
-        state_.note(env, fault, found);
+        state_.note(env, fault, Header::of(block).known(env, block, found_by));
     }
 
     CUDA_ZSTD_INLINE std::size_t payload_bytes() const {
         return std::size_t{heap_.supply().pages.page_count} << page_shift;
-    }
-    static CUDA_ZSTD_INLINE Header& header_of(const void* block) {
-        return *reinterpret_cast<Header*>(const_cast<char*>(static_cast<const char*>(block)) - header_bytes);
-    }
-    static CUDA_ZSTD_HD void fill(char* bytes, std::size_t count, unsigned char with) {
-        for (std::size_t i = 0; i < count; ++i)
-            reinterpret_cast<unsigned char*>(bytes)[i] = with;
-    }
-    static CUDA_ZSTD_HD bool is_filled(const char* bytes, std::size_t count, unsigned char with) {
-        for (std::size_t i = 0; i < count; ++i)
-            if (reinterpret_cast<const unsigned char*>(bytes)[i] != with) return false;
-        return true;
     }
 
     /// From live to held, if all is as it should be.
@@ -209,12 +151,12 @@ private:
         if (!heap_.owns(block)) return Status::foreign;
         if (reinterpret_cast<std::uintptr_t>(block) % min_slot_bytes != 0) return Status::interior;
         if (!heap_.owns(block - header_bytes)) return Status::interior;
-        Header& header = header_of(block);
+        Header& header = Header::of(block);
         std::uint64_t seen = env.load(header.state, Order::acquire);
         if (seen == State::mark(block, State::held) || seen == State::mark(block, State::freed))
             return freed_again(env, block, place);
         if (seen != State::mark(block, State::live)) return no_header(env, block, place);
-        if (!is_whole(env, block)) {
+        if (!header.is_whole(env, block)) {
             // Another free may have taken it meanwhile, and have written where it was made.
             if (env.load(header.state, Order::acquire) != seen) return freed_again(env, block, place);
             note(env, Fault::red_zone, block, place);
@@ -222,10 +164,7 @@ private:
         }
         if (!env.compare_exchange(header.state, seen, State::mark(block, State::held), Order::acq_rel))
             return freed_again(env, block, place);
-        const auto file = reinterpret_cast<std::uint64_t>(place.file);
-        // Whoever reads one of them reads a state that is not live any more.
-        env.store(header.freed_file, file, Order::release);
-        env.store(header.freed_line, sealed_line(block, file, place.line), Order::release);
+        header.write_free(env, block, place);
         return Status::ok;
     }
     CUDA_ZSTD_HD Status freed_again(Env& env, const char* block, const KnownPlace& place) const {
@@ -238,31 +177,22 @@ private:
     CUDA_ZSTD_HD void check_slot(Env& env, char* base, std::size_t slot_bytes, const Visit& visit) const {
         for (std::uint32_t front = header_bytes; front < slot_bytes && front <= page_bytes; front *= 2) {
             char* const block = base + front;
-            Header& header = header_of(block);
+            Header& header = Header::of(block);
             if (env.load(header.state, Order::relaxed) != State::mark(block, State::live)) continue;
-            const bool is_sealed = header.seal == seal_of(header, block);
+            const bool is_sealed = header.is_sealed(block);
             const auto address = reinterpret_cast<std::uint64_t>(block);
-            if (!is_whole(env, block) && !state_.has_noted(env, Fault::red_zone, address))
+            if (!header.is_whole(env, block) && !state_.has_noted(env, Fault::red_zone, address))
                 note(env, Fault::red_zone, block);
-            visit(block, is_sealed ? header.bytes : 0,
-                  is_sealed ? KnownPlace{header.file, header.function, header.line} : KnownPlace{});
+            visit(block, is_sealed ? header.bytes : 0, is_sealed ? header.allocated() : KnownPlace{});
             return;
         }
     }
 
-    /// Whether neither the header of a live block nor the zone behind it was overwritten.
-    static CUDA_ZSTD_HD bool is_whole(Env& env, const char* block) {
-        Header& header = header_of(block);
-        return header.seal == seal_of(header, block) && env.load(header.freed_file, Order::acquire) == 0 &&
-               env.load(header.freed_line, Order::acquire) == 0 &&
-               is_filled(block + header.bytes, rear_bytes, State::zone_byte);
-    }
     /// Of a block in the quarantine.
     CUDA_ZSTD_HD void check_poison(Env& env, const char* block) const {
         const auto address = reinterpret_cast<std::uint64_t>(block);
         if (!Hardening::poison) return;
-        const Header& header = header_of(block);
-        if (header.seal == seal_of(header, block) && is_filled(block, header.bytes, State::poison_byte)) return;
+        if (Header::of(block).is_poisoned(block)) return;
         if (!state_.has_noted(env, Fault::write_after_free, address)) note(env, Fault::write_after_free, block);
     }
 
@@ -297,7 +227,7 @@ private:
 
     /// A held block becomes a freed one, to be given to the heap: its base.
     CUDA_ZSTD_HD void* base_of_leaving(Env& env, char* block) const {
-        Header& header = header_of(block);
+        Header& header = Header::of(block);
         check_poison(env, block);
         env.store(header.state, State::mark(block, State::freed), Order::release);
         return block - header.front_bytes;
