@@ -34,7 +34,8 @@ while read -r program; do
     printf '%s\n' "${program#"$build"/}" >>"$folder/gpu_tests"
 done < <(gpu_test_programs "$build")
 while read -r program; do add_program "$program"; done < <(benchmark_programs "$build")
-for program in tests/soak/device_soak tests/gpu/planted tools/pool_zstd/pool-zstd; do
+for program in tests/soak/device_soak tests/gpu/planted tests/gpu/sanitizer_probe tests/gpu/event_ring_cost \
+    tools/pool_zstd/pool-zstd; do
     [[ ! -e $build/$program ]] || add_program "$build/$program"
 done
 # RMM beside the host benchmark, where it can be had: the machine that measures may have no network.
