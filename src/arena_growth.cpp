@@ -69,8 +69,13 @@ bool ArenaPool::map_for(std::size_t bytes, std::size_t alignment) {
     return false;
 }
 
-/// Maps from the start of the first unmapped stretch that, with the settled block before it, holds the block.
+/// Maps from the start of an unmapped stretch that, with the settled block before it, holds the block: the first one;
+/// or, where as little as possible is to be mapped, the one that needs the least, of those the one that leaves the
+/// least.
 bool ArenaPool::grow_in(Arena& arena, std::size_t bytes, std::size_t alignment) {
+    Block* chosen = nullptr;
+    std::size_t chosen_bytes = 0;
+    std::size_t chosen_rest_bytes = 0;
     for (Block* gap = arena.first; gap != nullptr; gap = gap->after) {
         if (gap->state != Block::State::unmapped) continue;
         const Block* before = gap->before;
@@ -82,15 +87,23 @@ bool ArenaPool::grow_in(Arena& arena, std::size_t bytes, std::size_t alignment) 
         const std::size_t needed_bytes =
             round_up(padded_bytes - std::min(usable_bytes, padded_bytes), arena.chunk_bytes);
         if (needed_bytes == 0 || gap->bytes < needed_bytes || needed_bytes > room_bytes()) continue;
-        const std::size_t allowed_bytes = std::min(gap->bytes, room_bytes() / arena.chunk_bytes * arena.chunk_bytes);
-        const std::size_t asked_bytes =
-            std::clamp(round_up(wanted_growth_bytes(needed_bytes), arena.chunk_bytes), needed_bytes, allowed_bytes);
-        const std::size_t mapped_bytes = map_chunks(arena, gap->ptr, asked_bytes, needed_bytes);
-        if (mapped_bytes == 0) return false;
-        make_free(arena, *gap, mapped_bytes);
-        return true;
+        const std::size_t rest_bytes = usable_bytes + needed_bytes - padded_bytes;
+        if (chosen != nullptr &&
+            (needed_bytes > chosen_bytes || (needed_bytes == chosen_bytes && rest_bytes >= chosen_rest_bytes)))
+            continue;
+        chosen = gap;
+        chosen_bytes = needed_bytes;
+        chosen_rest_bytes = rest_bytes;
+        if (options_.growth != Growth::exact) break;
     }
-    return false;
+    if (chosen == nullptr) return false;
+    const std::size_t allowed_bytes = std::min(chosen->bytes, room_bytes() / arena.chunk_bytes * arena.chunk_bytes);
+    const std::size_t asked_bytes =
+        std::clamp(round_up(wanted_growth_bytes(chosen_bytes), arena.chunk_bytes), chosen_bytes, allowed_bytes);
+    const std::size_t mapped_bytes = map_chunks(arena, chosen->ptr, asked_bytes, chosen_bytes);
+    if (mapped_bytes == 0) return false;
+    make_free(arena, *chosen, mapped_bytes);
+    return true;
 }
 
 void ArenaPool::note_failure(const out_of_memory& error) {

@@ -87,7 +87,7 @@ public:
         bytes_ += record.usable_bytes();
         return true;
     }
-    bool passes_all_it_can() const noexcept { return passing_count_ == most_passing; }
+    unsigned passing() const noexcept { return passing_count_; }
     /// Those that are on their way to the pools, the first one freed first.
     Chain pass_on() noexcept {
         Chain leaving;

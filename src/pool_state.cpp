@@ -33,6 +33,8 @@ MemoryPoolManager::State::State(const PoolOptions& checked)
       medium_(checked.strategy, order_, large_), small_(checked.small_limit_bytes, order_, medium_),
       graphs_(backend, large_),
       caches_(most_cached_bytes(large_.most_bytes()), [this](ThreadCache& cache) { leave(cache); }) {
+    // Where as little as possible is to be mapped, fragments count for more than nanoseconds.
+    if (options.growth == Growth::exact) caches_.shared.most_passing = 0;
     PoolRegistry::get().enter(this, [this] { return give_back(); });
 }
 

@@ -53,8 +53,8 @@ ThreadCache::Room ThreadCache::make_room(const BlockRecord& record, std::uint64_
     const std::size_t room_bytes = shared_.most_bytes - std::min(cached_bytes(), shared_.most_bytes);
     const bool fits = record.usable_bytes() <= room_bytes;
     if (magazine != nullptr && !magazine->expects(record, room_bytes)) {
-        if (!fits) return Room::refused;
-        if (!magazine->passes_all_it_can()) return Room::passes;
+        if (!fits || shared_.most_passing == 0) return Room::refused;
+        if (magazine->passing() < shared_.most_passing) return Room::passes;
         leaving = pass_on(stream_id);
         return Room::leaving;
     }

@@ -23,6 +23,9 @@ namespace cuda_zstd::detail {
 struct CacheShared {
     /// Most bytes in the magazines of one thread.
     std::size_t most_bytes = 0;
+    /// Most blocks of sizes without a place that a thread takes along to the pools at once; 0: each goes by itself, so
+    /// that every free block is in sight of every search.
+    unsigned most_passing = Magazine::most_passing;
     PublishedBytes published;
     StreamCounts streams;
     alignas(64) std::atomic<std::uint64_t> sequence{0};
@@ -76,7 +79,7 @@ public:
         if (!belongs(record, magazine.stream_id) || bytes > shared_.most_bytes) return false;
         if (!magazine.put(record)) {
             // To ask is to say that the size was seen: once for each free.
-            if (magazine.passes_all_it_can()) return false;
+            if (magazine.passing() >= shared_.most_passing) return false;
             if (known == Known::to_be_asked && magazine.expects(record, shared_.most_bytes - cached_bytes()))
                 return false;
             (void)magazine.pass(record);
