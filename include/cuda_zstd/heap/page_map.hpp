@@ -19,10 +19,9 @@
 namespace cuda_zstd {
 
 inline constexpr std::uint32_t no_page = 0xffffffffu;
-/// Places that a rover points out before a claim searches the map; fewer where the map is soon searched.
-inline constexpr unsigned rover_tries = 8;
-inline constexpr unsigned rover_tries_of_small_maps = 3;
-inline constexpr std::uint32_t small_map_words = 8;
+/// Places that a claim looks at at once when its rover's next one is taken, and how often, before it searches the map.
+inline constexpr unsigned places_at_once = 8;
+inline constexpr unsigned rover_looks = 3;
 
 /// How long a claim looks for a run.
 enum class ClaimEffort : unsigned char {
@@ -48,12 +47,15 @@ struct Rovers {
     CUDA_ZSTD_INLINE Position& position(std::uint32_t rover) const {
         return *reinterpret_cast<Position*>(first + rover * stride_bytes);
     }
-    /// The caller's next place for `step` pages, a power of two of at most a group: its first page, which may lie
-    /// behind the last of the map's `pages`. A place that smaller claims have entered is given out again.
-    CUDA_ZSTD_HD std::uint32_t next_place(Env& env, std::uint32_t step, std::uint32_t pages) const {
-        const auto at =
-            static_cast<std::uint32_t>(env.fetch_add(position(index), std::uint64_t{step}, Order::relaxed)) &
-            ~(step - 1u);
+    /// Moves the caller's rover on by `places` places of `step` pages, a power of two of at most a group. Returns where
+    /// the first of them is on its way. A place that smaller claims have entered is given out again.
+    CUDA_ZSTD_INLINE std::uint32_t pass(Env& env, std::uint32_t step, std::uint32_t places) const {
+        return static_cast<std::uint32_t>(
+                   env.fetch_add(position(index), std::uint64_t{step} * places, Order::relaxed)) &
+               ~(step - 1u);
+    }
+    /// The page that is `at` on the caller's rover's way. It may lie behind the last of the map's `pages`.
+    CUDA_ZSTD_INLINE std::uint32_t place_of(std::uint32_t at, std::uint32_t pages) const {
         const std::uint32_t groups = ((pages - 1u) >> log2_group_pages) + 1u;
         const std::uint32_t rounds = (groups + count - 1u) / count;
         const std::uint32_t turn = at >> log2_group_pages;
@@ -124,15 +126,28 @@ struct PageMap {
         if (near_pages != 0 && count > 1 && effort == ClaimEffort::search) {
             // First fit: runs that stay together leave chunks free. Places of the rovers would spread them.
         } else if (step >> rovers.log2_group_pages <= 1u) {
-            const unsigned tries = words < small_map_words ? rover_tries_of_small_maps : rover_tries;
-            for (unsigned attempt = 0; page == no_page && attempt < tries; ++attempt) {
-                const std::uint32_t place = rovers.next_place(env, step, pages);
-                if (place + count > pages) continue;
-                word = place / 32u;
+            std::uint32_t at = rovers.pass(env, step, 1);
+            std::uint32_t place = rovers.place_of(at, pages);
+            bool seems_free = place + count <= pages;
+            for (unsigned look = 0;; ++look) {
+                word = place < pages ? place / 32u : 0;
                 std::uint32_t lacking = 0;
-                if (count <= 32u ? take_exactly(env, word, low_bits(count) << place % 32u)
-                                 : take_run(env, place, count, lacking))
+                if (seems_free && (count <= 32u ? take_exactly(env, word, low_bits(count) << place % 32u)
+                                                : take_run(env, place, count, lacking))) {
                     page = place;
+                    break;
+                }
+                if (look == rover_looks) break;
+                at = rovers.pass(env, step, places_at_once);
+                seems_free = false;
+                for (unsigned ahead = places_at_once; ahead-- > 0;) {
+                    const std::uint32_t other = rovers.place_of(at + ahead * step, pages);
+                    if (other + count > pages) continue;
+                    const std::uint32_t mask = count < 32u ? low_bits(count) << other % 32u : ~0u;
+                    if ((env.load(bits[other / 32u], Order::relaxed) & mask) != mask) continue;
+                    place = other;
+                    seems_free = true;
+                }
             }
         } else {
             word = rovers.next_region(env, (count + 31u) & ~31u, words);
@@ -217,7 +232,9 @@ private:
     /// Clears the bits of the run, all or none. On failure the word that lacked a page is stored in `lacking`.
     CUDA_ZSTD_HD bool take_run(Env& env, std::uint32_t first, std::uint32_t count, std::uint32_t& lacking) const {
         for (std::uint32_t word = first / 32u; word * 32u < first + count; ++word) {
-            if (take_bits(env, word, part(word, first, count))) continue;
+            const std::uint32_t mask = part(word, first, count);
+            // Of a word that is wanted whole, nobody else can have use for what is left.
+            if (mask == ~0u ? take_exactly(env, word, mask) : take_bits(env, word, mask)) continue;
             if (word * 32u > first) set_bits(env, first, word * 32u - first);
             lacking = word;
             return false;

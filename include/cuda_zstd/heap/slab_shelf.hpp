@@ -77,6 +77,9 @@ struct SlabShelf {
             }
             return;
         }
+        // Many see the slab unlisted before the first of them has listed it: whoever looks again mostly need not try.
+        if (!now.had_none(added)) now = word(env, slab);
+        if (!now.is_slab() || now.listed()) return;
         stations.begin_move(env);
         while (now.is_slab() && !now.listed() && now.credits() > 0) {
             if (now.all_free()) {
@@ -84,13 +87,12 @@ struct SlabShelf {
                 give_pages_back(env, slab, now.pages());
                 break;
             }
-            auto& listed_count = stations.listed_count<Env>(now.size_class());
-            env.fetch_add(listed_count, 1u, Order::relaxed);
-            if (env.compare_exchange(slabs.words[slab], now.raw, now.raw | SlabWord::listed_bit, Order::acq_rel)) {
-                settle(env, slab);
-                break;
-            }
-            env.fetch_sub(listed_count, 1u, Order::release);
+            if (!env.compare_exchange(slabs.words[slab], now.raw, now.raw | SlabWord::listed_bit, Order::acq_rel))
+                continue;
+            // Counted before anybody can reach it, and before the move ends.
+            env.fetch_add(stations.listed_count<Env>(now.size_class()), 1u, Order::relaxed);
+            settle(env, slab);
+            break;
         }
         stations.end_move(env);
     }
@@ -128,12 +130,12 @@ struct SlabShelf {
     static constexpr std::uint32_t unhurried_share = 8;
 
     /// The size of a slab that follows one of `previous_log2` (-1: none), at least for `want` blocks if the heap has
-    /// them: twice as large, but no larger than a share of the pages that are free now. That share is large for
-    /// those who had to wait for a slab, since they need them faster than they come.
+    /// them: twice as large, eight times when it was waited for, since then they are needed faster than they come. No
+    /// larger than a share of the pages that are free now, a small one where nobody waited.
     CUDA_ZSTD_HD std::uint32_t size_after(Env& env, unsigned size_class, int previous_log2, std::uint32_t want,
                                           Haste haste) const {
         const std::uint64_t slot_bytes = slot_bytes_of(size_class);
-        const auto grown = static_cast<std::uint32_t>(previous_log2 + 1);
+        const auto grown = static_cast<std::uint32_t>(previous_log2 + (haste == Haste::waited ? 3 : 1));
         const std::uint32_t share = env.load(*pages.free_count, Order::relaxed) / (2u * stations.count);
         std::uint32_t log2_pages = 0;
         while (log2_pages < slab_log2_pages && 2u << log2_pages <= share &&

@@ -7,8 +7,8 @@
 // Two kinds of counts let a request prove that there is nothing. A move is a piece of work that takes slabs or pages
 // out of the places where others look for them; it begins before they disappear and ends when they are back. So whoever
 // finds the same sum of all counts before and after a look at every place, with no move under way, has seen every free
-// slot and page that there was. And the count of a class's listed slabs is never below their number, so at 0 no list
-// and no cursor has one.
+// slot and page that there was. And the count of a class's listed slabs is below their number only while a move is
+// under way, so at 0 with none, no list and no cursor has one.
 #pragma once
 
 #include "cuda_zstd/core/config.hpp"
@@ -98,7 +98,7 @@ struct Stations {
         return static_cast<std::uint32_t>(all_moves) != 0;
     }
 
-    /// At least the number of the class's slabs that are listed.
+    /// At least the number of the class's slabs that are listed, but for those that a move is about to put in reach.
     template <class Env>
     CUDA_ZSTD_INLINE typename Env::template atom<std::uint32_t>& listed_count(unsigned size_class) const {
         return shared_cell<Env, std::uint32_t>(move_counters + size_class);

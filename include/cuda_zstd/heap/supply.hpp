@@ -142,12 +142,15 @@ private:
         if (!may_make) return slab;
         const std::uint32_t log2_pages =
             this->size_after(env, size_class, static_cast<int>(word(env, present).log2_pages()), 1, haste);
-        if (slab != no_slab) {
-            const SlabWord now = word(env, slab);
-            if (!now.all_free() || now.log2_pages() + much_smaller_log2 > log2_pages) return slab;
-            settle(env, slab);
-        }
+        if (slab != no_slab && !makes_room(env, slab, log2_pages)) return slab;
         return this->make_slab(env, size_class, log2_pages, 0).slab;
+    }
+    /// Lets go of a held slab that is empty and much smaller than one that may be made instead.
+    CUDA_ZSTD_HD bool makes_room(Env& env, std::uint32_t slab, std::uint32_t log2_pages) const {
+        const SlabWord now = word(env, slab);
+        if (!now.all_free() || now.log2_pages() + much_smaller_log2 > log2_pages) return false;
+        settle(env, slab);
+        return true;
     }
     /// An empty slab is replaced by one of at least 2^2 times its size: less is not worth the work.
     static constexpr unsigned much_smaller_log2 = 2;
@@ -235,6 +238,8 @@ private:
         const bool may_bring = may_bring_slab(env, size_class, station);
         if (!may_bring && seen.current_plus_1() == 0) return search(env, size_class, station, want);
         SlabGrant grant = refused(Status::contended);
+        // All who wait at a cursor find it exhausted at one time: most of them are too late by now.
+        if (env.load(cursor, Order::relaxed) != seen.raw) return grant;
         stations.begin_move(env);
         std::uint64_t expected = seen.raw;
         if (env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) {
@@ -275,10 +280,11 @@ private:
                                               std::uint32_t exhausted_plus_1, std::uint32_t want, Haste haste) const {
         std::uint32_t slab = list_of(size_class, station).pop(env);
         if (slab == no_slab && !has_plenty(env)) slab = take_from_neighbor(env, size_class, station);
-        if (slab != no_slab) return slab;
-        const int log2_pages =
+        const int previous_log2 =
             exhausted_plus_1 == 0 ? -1 : static_cast<int>(word(env, exhausted_plus_1 - 1u).log2_pages());
-        slab = this->make_slab(env, size_class, this->size_after(env, size_class, log2_pages, want, haste), 0).slab;
+        const std::uint32_t log2_pages = this->size_after(env, size_class, previous_log2, want, haste);
+        if (slab != no_slab && !makes_room(env, slab, log2_pages)) return slab;
+        slab = this->make_slab(env, size_class, log2_pages, 0).slab;
         for (unsigned other = 0; slab == no_slab && other < stations.count; ++other)
             slab = list_of(size_class, other).pop(env);
         return slab;
