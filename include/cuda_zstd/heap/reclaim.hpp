@@ -36,7 +36,8 @@ struct SlabReclaim : SlabShelf<Env> {
     atom<std::uint32_t>* sweep_mark; ///< became_empty before the sweep that is under way
     atom<std::uint32_t>* sweep_at;   ///< stations, class by class, that it has been at
 
-    /// Whether a list or a cursor may have a slab of the class: false, with no move under way, is a proof that none has.
+    /// Whether a list or a cursor may have a slab of the class: false, with no move under way, is a proof that none
+    /// has.
     CUDA_ZSTD_INLINE bool has_listed(Env& env, unsigned size_class) const {
         return env.load(stations.template listed_count<Env>(size_class), Order::acquire) != 0;
     }
