@@ -43,7 +43,7 @@ PLAIN_STORES = [
     (r"survey_kernel", r"survey_cuda\.cu$", "a work area of the kernel, read by a later one"),
     (r"rank_kernel", r"heap/compact_quiet\.hpp$", "the arrays to be sorted, read by later kernels"),
     (r"relocation_kernel", r"kernels/relocate\.hpp$", "the blocks' own bytes, while nobody else uses the heap"),
-    (r"audit_kernel", r"audit_cuda\.cu$|heap/audit(_finding)?\.hpp$", "the report, which the host reads when the stream has got there"),
+    (r"audit_kernel", r"audit_cuda\.cu$|heap/(audit(_finding)?|live_census)\.hpp$", "the report, which the host reads when the stream has got there"),
 ]
 PLAIN_LOADS = [
     (r"relocation_kernel", r"kernels/relocate\.hpp$", "the blocks' own bytes, while nobody else uses the heap"),
