@@ -92,11 +92,11 @@ TEST(TraceMemoryAlone, BlocksAreRegionsWithoutADomain) {
     {
         MemoryPoolManager pool(options());
         void* const block = pool.allocate(1000);
-        void* const large = pool.allocate(std::size_t{3} << 30);
+        void* const large = pool.allocate(64 * MiB);
         seen.read(recorded_lines());
         ASSERT_EQ(seen.heaps.size(), 1u);
         EXPECT_EQ(seen.regions[reinterpret_cast<std::uintptr_t>(block)], 1000u);
-        EXPECT_EQ(seen.regions[reinterpret_cast<std::uintptr_t>(large)], std::size_t{3} << 30);
+        EXPECT_EQ(seen.regions[reinterpret_cast<std::uintptr_t>(large)], 64 * MiB);
         EXPECT_EQ(seen.named, 2u);
         pool.deallocate(block);
         seen.read(recorded_lines());
