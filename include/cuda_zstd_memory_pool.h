@@ -47,7 +47,10 @@ public:
     /// The process's pool, configured by the environment (CUDA_ZSTD_POOL_*). Made by the first call, never
     /// destroyed, so it may be used in destructors of static objects. Throws `configuration_error` for an
     /// environment that cannot be read, and where headers and library are of different versions.
-    static MemoryPoolManager& get_instance() { return instance_for(CUDA_ZSTD_POOL_VERSION); }
+    /// There is one for each device: this is that of the calling thread's current device.
+    static MemoryPoolManager& get_instance() { return instance_for(CUDA_ZSTD_POOL_VERSION, current_device); }
+    /// That of a device by its index. Throws `configuration_error` where there is no such device.
+    static MemoryPoolManager& get_instance(int device) { return instance_for(CUDA_ZSTD_POOL_VERSION, device); }
 
     /// A pool of its own. The environment is not looked at. Throws `configuration_error` for contradictory options.
     explicit MemoryPoolManager(const PoolOptions& options);
@@ -117,6 +120,9 @@ public:
     /// Bytes usable behind a live block's address (at least what was requested). Throws `usage_error` as deallocate.
     std::size_t usable_size(const void* ptr) const;
     const PoolOptions& options() const noexcept;
+    /// Whose memory it has. The streams 0, legacy and per-thread of a call are those of this device, whichever is
+    /// current; a stream of another device is refused with `usage_error`, and so is another pool's block.
+    int device() const noexcept;
     Backend& backend() const noexcept;
 
     /// Memory for a device pool: `bytes` (rounded up to 2 MiB), 2 MiB aligned, usable in `stream` order. Listed by
@@ -126,7 +132,8 @@ public:
     void release_device_arena(void* memory, cudaStream_t stream);
 
 private:
-    static MemoryPoolManager& instance_for(unsigned header_version);
+    static constexpr int current_device = -1;
+    static MemoryPoolManager& instance_for(unsigned header_version, int device);
 
     friend class DevicePool;
     friend class RegisteredStream;

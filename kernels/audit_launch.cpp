@@ -11,6 +11,7 @@ namespace cuda_zstd {
 std::size_t audit_work_bytes(const HeapLayout& layout) { return HeapAudit<solo_env>::work_bytes(layout.page_count); }
 
 void launch_audit(Backend& backend, cudaStream_t stream, const HeapArena& heap, void* work, AuditReport* report) {
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) {
         detail::audit_on_cuda(stream, heap, work, report);
         return;
@@ -33,6 +34,7 @@ void launch_audit(Backend& backend, cudaStream_t stream, const HeapArena& heap, 
 
 void launch_quarantine_release(Backend& backend, cudaStream_t stream, const HeapArena& heap) {
     if constexpr (!Hardening::quarantine) return;
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) {
         detail::release_quarantine_on_cuda(stream, heap);
         return;

@@ -9,6 +9,7 @@
 namespace cuda_zstd {
 
 void launch_chunk_setup(Backend& backend, cudaStream_t stream, const ChunkedHeap& heap) {
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) return detail::chunk_setup_on_cuda(stream, heap);
     backend.run_blocks(stream, 1, [heap](unsigned, unsigned) {
         solo_env env;
@@ -18,6 +19,7 @@ void launch_chunk_setup(Backend& backend, cudaStream_t stream, const ChunkedHeap
 
 void launch_chunk_open(Backend& backend, cudaStream_t stream, const ChunkedHeap& heap, const ChunkBatch& batch,
                        const ClaimExtent& extent) {
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) return detail::chunk_open_on_cuda(stream, heap, batch, extent);
     backend.run_blocks(stream, 1, [heap, batch, extent](unsigned, unsigned processor) {
         solo_env env(processor);
@@ -34,6 +36,7 @@ void launch_chunk_open(Backend& backend, cudaStream_t stream, const ChunkedHeap&
 
 void launch_chunk_take(Backend& backend, cudaStream_t stream, const ChunkedHeap& heap, std::uint32_t count,
                        const std::uint32_t* order, std::uint32_t most, Atom<std::uint32_t>* states) {
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda)
         return detail::chunk_take_on_cuda(stream, heap, count, order, most, states);
     backend.run_blocks(stream, 1, [=](unsigned, unsigned processor) {
@@ -56,6 +59,7 @@ void launch_chunk_take(Backend& backend, cudaStream_t stream, const ChunkedHeap&
 
 void launch_pulse(Backend& backend, cudaStream_t stream, const HeapArena& heap, HeapPulse* pulse,
                   std::uint64_t sequence) {
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) return detail::pulse_on_cuda(stream, heap, pulse, sequence);
     backend.run_blocks(stream, 1, [=](unsigned, unsigned processor) {
         solo_env env(processor);

@@ -18,12 +18,14 @@ CompactionTask of_kind(const CompactionTask& task, CompactionTask::Kind kind) {
 CompactionWork compaction_work(Backend& backend, const HeapLayout& layout) {
     CompactionWork work;
     work.page_count = layout.page_count;
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) work.sort_bytes = detail::sort_bytes_on_cuda(layout.page_count);
     return work;
 }
 
 void launch_compaction(Backend& backend, cudaStream_t stream, const CompactionTask& given, const Compaction& how) {
     const CompactionTask task = of_kind(given, CompactionTask::Kind::compaction);
+    const DeviceScope device(backend);
     if (backend.kind() != BackendKind::cuda) {
         backend.run_blocks(stream, 1, [task, how](unsigned, unsigned processor) {
             detail::compact_on_host(task, how, processor);
@@ -41,6 +43,7 @@ void launch_compaction(Backend& backend, cudaStream_t stream, const CompactionTa
 
 void launch_survey(Backend& backend, cudaStream_t stream, const CompactionTask& given) {
     const CompactionTask task = of_kind(given, CompactionTask::Kind::survey);
+    const DeviceScope device(backend);
     if (backend.kind() != BackendKind::cuda) {
         backend.run_blocks(stream, 1, [task](unsigned, unsigned processor) {
             solo_env env(processor);
@@ -54,6 +57,7 @@ void launch_survey(Backend& backend, cudaStream_t stream, const CompactionTask& 
 }
 
 void launch_abandonment(Backend& backend, cudaStream_t stream, const CompactionTask& task) noexcept {
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) detail::abandon_on_cuda(stream, task); // elsewhere a launch is one task
 }
 

@@ -8,6 +8,7 @@ namespace cuda_zstd {
 
 void launch_event_drain(Backend& backend, cudaStream_t stream, const EventRingArea& ring, DeviceEvent* events,
                         EventDrain* results) {
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) {
         detail::event_drain_on_cuda(stream, ring, events, results);
         return;
@@ -25,6 +26,7 @@ void launch_event_drain(Backend& backend, cudaStream_t stream, const EventRingAr
 }
 
 void launch_event_clock(Backend& backend, cudaStream_t stream, std::uint64_t* now_ns) {
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) {
         detail::event_clock_on_cuda(stream, now_ns);
         return;

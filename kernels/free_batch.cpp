@@ -9,6 +9,7 @@ namespace cuda_zstd {
 void launch_free_batch(Backend& backend, cudaStream_t stream, const HeapArena& heap, const FreeBatch& batch,
                        const BadFreeLog& log) {
     if (batch.count == 0) return;
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) {
         detail::free_batch_on_cuda(stream, heap, batch, log);
     } else {

@@ -8,6 +8,7 @@
 namespace cuda_zstd {
 
 void launch_chunk_survey(Backend& backend, cudaStream_t stream, const ChunkedHeap& heap, Atom<std::uint32_t>* live) {
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) return detail::chunk_survey_on_cuda(stream, heap, live);
     backend.run_blocks(stream, 1, [heap, live](unsigned, unsigned processor) {
         solo_env env(processor);
@@ -18,6 +19,7 @@ void launch_chunk_survey(Backend& backend, cudaStream_t stream, const ChunkedHea
 
 void launch_relocation(Backend& backend, cudaStream_t stream, const ChunkedHeap& heap, const HandleMemory& table,
                        const Atom<std::uint32_t>* chosen, Atom<std::uint32_t>* held_pages) {
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) return detail::relocation_on_cuda(stream, heap, table, chosen, held_pages);
     backend.run_blocks(stream, 1, [=](unsigned, unsigned processor) {
         solo_env env(processor);

@@ -44,6 +44,8 @@ ArenaPool::ArenaPool(const PoolOptions& options, StreamOrder& order, std::shared
 }
 
 ArenaPool::~ArenaPool() {
+    // The driver is gone, and the memory with it.
+    if (order_.backend().is_retired()) return;
     for (const auto& arena : arenas_) {
         for (const Block* block = arena->first; block != nullptr; block = block->after) {
             // Blocks may begin inside a chunk; a chunk is unmapped by the mapped block that holds its first byte.

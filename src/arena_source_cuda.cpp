@@ -45,8 +45,8 @@ std::size_t device_memory_bytes() {
 
 class CudaVirtualSource final : public ArenaSource {
 public:
-    CudaVirtualSource() : driver_(detail::driver_api()) {
-        check_cuda(cudaGetDevice(&device_), "cudaGetDevice");
+    explicit CudaVirtualSource(Backend& backend)
+        : driver_(detail::driver_api()), backend_(backend), device_(backend.device()) {
         bind_context(device_);
         if (!detail::has_virtual_memory(driver_, device_))
             throw cuda_error("device " + std::to_string(device_) +
@@ -63,7 +63,10 @@ public:
     const char* name() const noexcept override { return "CUDA virtual memory"; }
     bool grows() const noexcept override { return true; }
     std::size_t granularity_bytes() const noexcept override { return granularity_bytes_; }
-    std::size_t total_bytes() const override { return device_memory_bytes(); }
+    std::size_t total_bytes() const override {
+        const DeviceScope device(backend_);
+        return device_memory_bytes();
+    }
 
     AddressRange reserve(std::size_t bytes) override {
         bind_context(device_);
@@ -103,18 +106,21 @@ public:
         (void)try_unmap(range, offset, bytes);
     }
     bool try_unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept override {
+        if (backend_.is_retired()) return false;
         const detail::RelaxedCapture relaxed;
         return driver_.mem_unmap(reinterpret_cast<CUdeviceptr>(range.base) + offset, bytes) == CUDA_SUCCESS;
     }
 
     void release(const AddressRange& range) noexcept override {
+        if (backend_.is_retired()) return;
         const detail::RelaxedCapture relaxed;
         (void)driver_.mem_address_free(reinterpret_cast<CUdeviceptr>(range.base), range.bytes);
     }
 
 private:
     const detail::DriverApi& driver_;
-    int device_ = 0;
+    Backend& backend_;
+    const int device_;
     CUmemAllocationProp property_{};
     std::size_t granularity_bytes_ = 0;
 };
@@ -129,16 +135,20 @@ struct BlockCalls {
 
 class CudaBlockSource final : public ArenaSource {
 public:
-    explicit CudaBlockSource(const BlockCalls& calls) : calls_(calls) {}
+    CudaBlockSource(const BlockCalls& calls, Backend& backend) : calls_(calls), backend_(backend) {}
 
     const char* name() const noexcept override { return calls_.name; }
     bool grows() const noexcept override { return false; }
     std::size_t granularity_bytes() const noexcept override { return std::size_t{2} << 20; }
-    std::size_t total_bytes() const override { return calls_.total_bytes(); }
+    std::size_t total_bytes() const override {
+        const DeviceScope device(backend_);
+        return calls_.total_bytes();
+    }
 
     /// The calls promise 256 B. Blocks of whole 2 MiB come 2 MiB aligned as a rule; where one does not, a larger one is
     /// taken and its address remembered.
     AddressRange reserve(std::size_t bytes) override {
+        const DeviceScope device(backend_);
         const detail::RelaxedCapture relaxed;
         std::byte* memory = take(bytes);
         if (misalignment(memory) == 0) return {memory, bytes};
@@ -152,6 +162,8 @@ public:
     void map(const AddressRange&, std::size_t, std::size_t) override {}
     void unmap(const AddressRange&, std::size_t, std::size_t) noexcept override {}
     void release(const AddressRange& range) noexcept override {
+        if (backend_.is_retired()) return;
+        const DeviceScope device(backend_);
         const detail::RelaxedCapture relaxed;
         std::byte* memory = range.base;
         {
@@ -180,6 +192,7 @@ private:
     }
 
     const BlockCalls calls_;
+    Backend& backend_;
     std::mutex mutex_;
     std::map<std::byte*, std::byte*> moved_;
 };
@@ -197,8 +210,7 @@ constexpr BlockCalls pinned_calls{
     [](void* memory) { return cudaFreeHost(memory); }, detail::total_memory_bytes};
 
 std::unique_ptr<ArenaSource> make_block_source(const BlockCalls& calls) {
-    (void)detail::cuda_backend();
-    return std::make_unique<CudaBlockSource>(calls);
+    return std::make_unique<CudaBlockSource>(calls, Backend::get(BackendKind::cuda));
 }
 
 const char* to_string(SourceKind source) noexcept {
@@ -222,8 +234,7 @@ const char* to_string(SourceKind source) noexcept {
 } // namespace
 
 std::unique_ptr<ArenaSource> make_cuda_virtual_source() {
-    (void)detail::cuda_backend();
-    return std::make_unique<CudaVirtualSource>();
+    return std::make_unique<CudaVirtualSource>(Backend::get(BackendKind::cuda));
 }
 
 std::unique_ptr<ArenaSource> make_cuda_malloc_source() { return make_block_source(device_calls); }

@@ -9,7 +9,9 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace cuda_zstd {
 namespace detail {
@@ -27,8 +29,7 @@ cudaEvent_t raw(BackendEvent event) { return static_cast<cudaEvent_t>(event.hand
 
 class CudaBackend final : public Backend {
 public:
-    CudaBackend() {
-        check_cuda(cudaGetDevice(&device_), "cudaGetDevice");
+    explicit CudaBackend(int device) : device_(device) {
         check_cuda(cudaGetDeviceProperties(&properties_, device_), "cudaGetDeviceProperties");
         // compute-sanitizer wants the context to be there before the first call of NVTX.
         const RelaxedCapture relaxed;
@@ -36,6 +37,7 @@ public:
     }
 
     BackendKind kind() const noexcept override { return BackendKind::cuda; }
+    int device() const noexcept override { return device_; }
 
     std::string description() const override {
         char text[512];
@@ -48,13 +50,32 @@ public:
     unsigned processors() const noexcept override { return static_cast<unsigned>(properties_.multiProcessorCount); }
 
     std::size_t free_memory_bytes() const override {
+        require_alive();
+        const DeviceScope device(*this);
         std::size_t free_bytes = 0;
         std::size_t total_bytes = 0;
         check_cuda(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
         return free_bytes;
     }
 
+    std::size_t give_back_caches() override {
+        if (is_retired()) return 0;
+        const RelaxedCapture relaxed;
+        cudaMemPool_t pool = nullptr;
+        std::uint64_t before_bytes = 0;
+        std::uint64_t after_bytes = 0;
+        const bool trimmed =
+            cudaDeviceGetDefaultMemPool(&pool, device_) == cudaSuccess &&
+            cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &before_bytes) == cudaSuccess &&
+            cudaMemPoolTrimTo(pool, 0) == cudaSuccess &&
+            cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &after_bytes) == cudaSuccess;
+        if (!trimmed) (void)cudaGetLastError(); // a device without such a pool
+        return trimmed && after_bytes < before_bytes ? static_cast<std::size_t>(before_bytes - after_bytes) : 0;
+    }
+
     cudaStream_t create_stream() override {
+        require_alive();
+        const DeviceScope device(*this);
         cudaStream_t stream = nullptr;
         const RelaxedCapture relaxed;
         check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
@@ -63,6 +84,7 @@ public:
     }
 
     void destroy_stream(cudaStream_t stream) override {
+        require_alive();
         const RelaxedCapture relaxed;
         const cudaError_t waited = cudaStreamSynchronize(stream);
         check_cuda(cudaStreamDestroy(stream), "cudaStreamDestroy");
@@ -71,6 +93,8 @@ public:
     }
 
     void synchronize(cudaStream_t stream) override {
+        require_alive();
+        const DefaultStreamScope device(*this, stream);
         const RelaxedCapture relaxed;
         check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
         throw_task_error();
@@ -82,17 +106,24 @@ public:
     }
 
     void wait_idle() override {
+        require_alive();
+        const DeviceScope device(*this);
         const RelaxedCapture relaxed;
         check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
     }
 
     std::uint64_t stream_id(cudaStream_t stream) override {
+        require_alive();
+        const DefaultStreamScope device(*this, stream);
+        require_own(stream);
         unsigned long long id = 0;
         check_cuda(cudaStreamGetId(stream, &id), "cudaStreamGetId");
         return id;
     }
 
     bool is_capturing(cudaStream_t stream) override {
+        require_alive();
+        const DefaultStreamScope device(*this, stream);
         cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
         const cudaError_t error = cudaStreamIsCapturing(stream, &status);
         if (error == cudaErrorStreamCaptureImplicit) {
@@ -109,6 +140,8 @@ public:
     }
 
     BackendCapture capture_of(cudaStream_t stream) override {
+        require_alive();
+        const DefaultStreamScope device(*this, stream);
         cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
         unsigned long long id = 0;
         cudaGraph_t graph = nullptr;
@@ -123,6 +156,7 @@ public:
     }
 
     void retain_by_graph(void* graph, void (*release)(void*), void* context) override {
+        require_alive();
         const RelaxedCapture relaxed;
         cudaUserObject_t object = nullptr;
         check_cuda(cudaUserObjectCreate(&object, context, release, 1, cudaUserObjectNoDestructorSync),
@@ -135,12 +169,16 @@ public:
     }
 
     BackendEvent create_event() override {
+        require_alive();
+        const DeviceScope device(*this);
         cudaEvent_t event = nullptr;
         check_cuda(cudaEventCreate(&event), "cudaEventCreate");
         return {event};
     }
 
     BackendEvent create_untimed_event() override {
+        require_alive();
+        const DeviceScope device(*this);
         cudaEvent_t event = nullptr;
         const RelaxedCapture relaxed;
         check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
@@ -148,14 +186,17 @@ public:
     }
 
     void destroy_event(BackendEvent event) noexcept override {
-        if (event.handle != nullptr) (void)cudaEventDestroy(raw(event));
+        if (event.handle != nullptr && !is_retired()) (void)cudaEventDestroy(raw(event));
     }
 
     void record(BackendEvent event, cudaStream_t stream) override {
+        require_alive();
+        const DefaultStreamScope device(*this, stream);
         check_cuda(cudaEventRecord(raw(event), stream), "cudaEventRecord");
     }
 
     bool is_complete(BackendEvent event) override {
+        require_alive();
         const RelaxedCapture relaxed;
         const cudaError_t status = cudaEventQuery(raw(event));
         if (status == cudaErrorNotReady) {
@@ -167,29 +208,39 @@ public:
     }
 
     void wait(cudaStream_t stream, BackendEvent event) override {
+        require_alive();
+        const DefaultStreamScope device(*this, stream);
         check_cuda(cudaStreamWaitEvent(stream, raw(event), 0), "cudaStreamWaitEvent");
     }
 
     void synchronize(BackendEvent event) override {
+        require_alive();
         const RelaxedCapture relaxed;
         check_cuda(cudaEventSynchronize(raw(event)), "cudaEventSynchronize");
     }
 
     float elapsed_ms(BackendEvent begin, BackendEvent end) override {
+        require_alive();
         float ms = 0;
         check_cuda(cudaEventElapsedTime(&ms, raw(begin), raw(end)), "cudaEventElapsedTime");
         return ms;
     }
 
     void copy_async(void* to, const void* from, std::size_t bytes, cudaStream_t stream) override {
+        require_alive();
+        const DeviceScope device(*this);
         check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), "cudaMemcpyAsync");
     }
 
     void fill_async(void* to, unsigned char value, std::size_t bytes, cudaStream_t stream) override {
+        require_alive();
+        const DeviceScope device(*this);
         check_cuda(cudaMemsetAsync(to, value, bytes, stream), "cudaMemsetAsync");
     }
 
     void host_task(cudaStream_t stream, std::function<void()> task) override {
+        require_alive();
+        const DeviceScope device(*this);
         auto call = std::make_unique<HostCall>(HostCall{this, std::move(task)});
         check_cuda(cudaLaunchHostFunc(stream, &CudaBackend::run_host_call, call.get()), "cudaLaunchHostFunc");
         (void)call.release();
@@ -200,6 +251,8 @@ public:
     }
 
     void* allocate_pinned(std::size_t bytes) override {
+        require_alive();
+        const DeviceScope device(*this);
         void* memory = nullptr;
         const RelaxedCapture relaxed;
         const cudaError_t status = cudaMallocHost(&memory, bytes == 0 ? 1 : bytes);
@@ -212,11 +265,50 @@ public:
     }
 
     void free_pinned(void* memory) noexcept override {
+        if (memory == nullptr || is_retired()) return;
         const RelaxedCapture relaxed;
-        if (memory != nullptr) (void)cudaFreeHost(memory);
+        (void)cudaFreeHost(memory);
     }
 
 private:
+    /// The streams that every device has: which one is meant depends on the current device.
+    class DefaultStreamScope {
+    public:
+        DefaultStreamScope(const CudaBackend& backend, cudaStream_t stream) noexcept
+            : backend_(backend),
+              before_(reinterpret_cast<std::uintptr_t>(stream) <= 2 ? backend.switch_to(backend.device_) : -1) {}
+        ~DefaultStreamScope() {
+            if (before_ >= 0) (void)backend_.switch_to(before_);
+        }
+        DefaultStreamScope(const DefaultStreamScope&) = delete;
+        DefaultStreamScope& operator=(const DefaultStreamScope&) = delete;
+
+    private:
+        const CudaBackend& backend_;
+        const int before_;
+    };
+
+    int switch_to(int device) const noexcept override {
+        if (cuda_device_count() <= 1 || is_retired()) return -1;
+        int before = -1;
+        if (cudaGetDevice(&before) != cudaSuccess || before == device) return -1;
+        return cudaSetDevice(device) == cudaSuccess ? before : -1;
+    }
+
+    void require_alive() const {
+        if (is_retired()) throw cuda_error("the program ends: the CUDA driver may be gone");
+    }
+
+    /// Events of one device cannot be recorded on another's stream.
+    void require_own([[maybe_unused]] cudaStream_t stream) const {
+#if CUDART_VERSION >= 12080
+        if (cuda_device_count() <= 1 || reinterpret_cast<std::uintptr_t>(stream) <= 2) return;
+        int its_device = device_;
+        check_cuda(cudaStreamGetDevice(stream, &its_device), "cudaStreamGetDevice");
+        if (its_device != device_) refuse_stream_of(its_device, device_);
+#endif
+    }
+
     struct HostCall {
         CudaBackend* backend;
         std::function<void()> task;
@@ -249,26 +341,46 @@ private:
 
 } // namespace
 
-Backend& cuda_backend() {
+int cuda_device_count() noexcept {
+    static const int count = [] {
+        int devices = 0;
+        const bool answers = cudaGetDeviceCount(&devices) == cudaSuccess;
+        (void)cudaGetLastError();
+        return answers ? devices : 0;
+    }();
+    return count;
+}
+
+void refuse_stream_of(int device, int own_device) {
+    throw usage_error("the stream belongs to device " + std::to_string(device) +
+                      ", the pool and its memory to device " + std::to_string(own_device) +
+                      ": name a stream of that device, or use the pool of the stream's");
+}
+
+Backend& cuda_backend(int device) {
     if (!Backend::cuda_available())
         throw configuration_error("the CUDA backend was asked for, but no CUDA device answers; use "
                                   "CUDA_ZSTD_POOL_BACKEND=host (or auto) to run on this machine's threads");
-    static CudaBackend& backend = *new CudaBackend;
     static const unsigned generation = fork_generation();
     if (is_forked_since(generation)) refuse_after_fork("the CUDA backend");
-    return backend;
+    if (device < 0 || device >= cuda_device_count())
+        throw configuration_error("there is no CUDA device " + std::to_string(device) + ": " +
+                                  std::to_string(cuda_device_count()) + " answer");
+    static std::mutex mutex;
+    static std::vector<CudaBackend*>& backends =
+        *new std::vector<CudaBackend*>(static_cast<std::size_t>(cuda_device_count()), nullptr);
+    const std::lock_guard lock(mutex);
+    CudaBackend*& backend = backends[static_cast<std::size_t>(device)];
+    if (backend == nullptr) {
+        auto made = std::make_unique<CudaBackend>(device);
+        made->retire_at_exit();
+        backend = made.release();
+    }
+    return *backend;
 }
 
 } // namespace detail
 
-bool Backend::cuda_available() noexcept {
-    static const bool available = [] {
-        int devices = 0;
-        const bool answers = cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0;
-        (void)cudaGetLastError();
-        return answers;
-    }();
-    return available;
-}
+bool Backend::cuda_available() noexcept { return detail::cuda_device_count() > 0; }
 
 } // namespace cuda_zstd

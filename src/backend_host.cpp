@@ -9,6 +9,10 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace cuda_zstd::detail {
 namespace {
@@ -21,9 +25,13 @@ struct HostEvent {
 
 class HostBackend final : public Backend {
 public:
-    explicit HostBackend(unsigned threads) : executor_(threads), stream_zero_(executor_.create_queue()) {}
+    HostBackend(int device, unsigned threads)
+        : device_(device), executor_(threads), stream_zero_(executor_.create_queue()) {}
 
     BackendKind kind() const noexcept override { return BackendKind::host; }
+    int device() const noexcept override { return device_; }
+    /// Whether the stream is one of this device.
+    bool has(cudaStream_t stream) { return executor_.has(queue(stream)); }
     std::string description() const override {
         return "host: " + std::to_string(processors()) + (processors() == 1 ? " thread" : " threads");
     }
@@ -38,7 +46,10 @@ public:
     void synchronize(cudaStream_t stream) override { executor_.synchronize(queue(stream)); }
     void synchronize() override { executor_.synchronize(); }
     void wait_idle() override { executor_.wait_idle(); }
-    std::uint64_t stream_id(cudaStream_t stream) override { return executor_.id(queue(stream)); }
+    std::uint64_t stream_id(cudaStream_t stream) override {
+        if (host_device_count() > 1) require_own(stream);
+        return executor_.id(queue(stream));
+    }
     bool is_capturing(cudaStream_t) override { return false; }
 
     BackendEvent create_event() override {
@@ -98,6 +109,10 @@ public:
     void free_pinned(void* memory) noexcept override { std::free(memory); }
 
 private:
+    int switch_to(int device) const noexcept override {
+        return current_host_device == device ? -1 : std::exchange(current_host_device, device);
+    }
+    void require_own(cudaStream_t stream);
     /// cudaStreamLegacy and cudaStreamPerThread are stream 0 here.
     HostQueue* queue(cudaStream_t stream) const noexcept {
         return reinterpret_cast<std::uintptr_t>(stream) <= 2 ? stream_zero_ : reinterpret_cast<HostQueue*>(stream);
@@ -112,17 +127,51 @@ private:
         return source.point;
     }
 
+    const int device_;
     HostExecutor executor_;
     HostQueue* stream_zero_;
 };
 
+/// The devices that have been used.
+struct HostDevices {
+    std::mutex mutex;
+    std::vector<HostBackend*> backends;
+};
+HostDevices& host_devices() {
+    // Never destroyed: pools of static storage may end after it.
+    static HostDevices& devices = *new HostDevices;
+    return devices;
+}
+
+void HostBackend::require_own(cudaStream_t stream) {
+    if (has(stream)) return;
+    HostDevices& devices = host_devices();
+    const std::lock_guard lock(devices.mutex);
+    for (HostBackend* other : devices.backends)
+        if (other != nullptr && other != this && other->has(stream)) refuse_stream_of(other->device_, device_);
+}
+
 } // namespace
 
-Backend& host_backend() {
-    static HostBackend& backend = *new HostBackend(host_threads_from_environment());
+constinit thread_local int current_host_device = 0;
+
+int host_device_count() {
+    static const int count = static_cast<int>(host_devices_from_environment());
+    return count;
+}
+
+Backend& host_backend(int device) {
     static const unsigned generation = fork_generation();
     if (is_forked_since(generation)) refuse_after_fork("the host backend");
-    return backend;
+    if (device < 0 || device >= host_device_count())
+        throw configuration_error("there is no host device " + std::to_string(device) + ": " +
+                                  std::to_string(host_device_count()) + " in CUDA_ZSTD_POOL_HOST_DEVICES");
+    HostDevices& devices = host_devices();
+    const std::lock_guard lock(devices.mutex);
+    devices.backends.resize(static_cast<std::size_t>(host_device_count()), nullptr);
+    HostBackend*& backend = devices.backends[static_cast<std::size_t>(device)];
+    if (backend == nullptr) backend = new HostBackend(device, host_threads_from_environment());
+    return *backend;
 }
 
 } // namespace cuda_zstd::detail

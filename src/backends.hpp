@@ -12,8 +12,16 @@
 namespace cuda_zstd::detail {
 
 /// Throws `configuration_error` when no device answers.
-Backend& cuda_backend();
-Backend& host_backend();
+Backend& cuda_backend(int device);
+Backend& host_backend(int device);
+/// Devices that answer; 0 where there is no driver.
+int cuda_device_count() noexcept;
+int host_device_count();
+/// Of the calling thread.
+extern constinit thread_local int current_host_device;
+
+/// Throws `usage_error`: a stream of `device` was named to the backend of `own_device`.
+[[noreturn]] void refuse_stream_of(int device, int own_device);
 
 /// Throws `cuda_error` naming `call` and the reason, unless `status` is success.
 void check_cuda(cudaError_t status, const char* call);

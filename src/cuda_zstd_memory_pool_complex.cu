@@ -5,7 +5,11 @@
 #include "pool_state.hpp"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstdlib>
+#include <memory>
+#include <mutex>
 #include <ostream>
 #include <string>
 
@@ -42,23 +46,47 @@ using trace::Call;
 
 unsigned library_version() noexcept { return CUDA_ZSTD_POOL_VERSION; }
 
-MemoryPoolManager& MemoryPoolManager::instance_for(unsigned header_version) {
+namespace {
+
+constexpr std::size_t most_devices = 64;
+
+} // namespace
+
+MemoryPoolManager& MemoryPoolManager::instance_for(unsigned header_version, int device) {
     // Releases of one minor version fit each other.
     if (header_version / 100 != library_version() / 100)
         throw configuration_error("the program was compiled with the headers of version " +
                                   version_text(header_version) + ", but the library is version " +
                                   version_text(library_version()));
-    static MemoryPoolManager& pool = []() -> MemoryPoolManager& {
-        static MemoryPoolManager* made = nullptr;
-        made = new MemoryPoolManager(from_environment(PoolOptions{}));
-        // It is never destroyed, so who wants to know what leaks is told here.
-        if (made->state_->observer_.tracks())
-            std::atexit([] {
-                if (!made->state_->is_forked()) made->state_->report_leaks("when the program ends");
-            });
-        return *made;
-    }();
-    return pool;
+    // Never destroyed; the first call decides for a kind of backend.
+    static std::array<std::atomic<MemoryPoolManager*>, most_devices> made;
+    static const BackendKind kind =
+        from_environment(PoolOptions{})
+            .backend.value_or(Backend::cuda_available() ? BackendKind::cuda : BackendKind::host);
+    if (device == current_device) device = Backend::current_device(kind);
+    // Throws where there is no such device.
+    const auto index = static_cast<std::size_t>(device);
+    if (index >= most_devices) (void)Backend::get(kind, device);
+    if (MemoryPoolManager* pool = made[index].load(std::memory_order_acquire)) return *pool;
+    static std::mutex mutex;
+    const std::lock_guard lock(mutex);
+    if (MemoryPoolManager* pool = made[index].load(std::memory_order_acquire)) return *pool;
+    PoolOptions options = from_environment(PoolOptions{});
+    options.backend = kind;
+    options.device = device;
+    auto pool = std::make_unique<MemoryPoolManager>(options);
+    // It is never destroyed, so who wants to know what leaks is told here.
+    static bool reports = false;
+    if (!reports && pool->state_->observer_.tracks()) {
+        std::atexit([] {
+            for (const auto& each : made)
+                if (const MemoryPoolManager* left = each.load(std::memory_order_acquire))
+                    if (!left->state_->is_forked()) left->state_->report_leaks("when the program ends");
+        });
+        reports = true;
+    }
+    made[index].store(pool.get(), std::memory_order_release);
+    return *pool.release();
 }
 
 MemoryPoolManager::MemoryPoolManager(const PoolOptions& options)
@@ -112,6 +140,9 @@ struct TryAllocate {
 struct Deallocate {
     template <class State, class Stream>
     static void run(State& state, void* ptr, Stream stream) {
+        // The program ends, and the driver and its memory may be gone.
+        if (state.backend.is_retired()) [[unlikely]]
+            return;
         state.deallocate(ptr, state.any_stream_of(named(stream), "deallocate"), BlockRecord::State::live);
     }
     template <class State, class Stream>
@@ -204,6 +235,7 @@ std::vector<PoolBlock> MemoryPoolManager::snapshot() const { return state_->snap
 void MemoryPoolManager::write_snapshot(std::FILE* to) const { state_->write_snapshot(to); }
 const PoolOptions& MemoryPoolManager::options() const noexcept { return state_->options; }
 Backend& MemoryPoolManager::backend() const noexcept { return state_->backend; }
+int MemoryPoolManager::device() const noexcept { return state_->backend.device(); }
 
 std::size_t MemoryPoolManager::usable_size(const void* ptr) const { return state_->usable_size(ptr); }
 

@@ -17,5 +17,7 @@ std::optional<double> variable_factor(const char* name, double least, double mos
 [[noreturn]] void refuse(const char* name, const std::string& value, const std::string& allowed);
 /// CUDA_ZSTD_POOL_HOST_THREADS (1 to 1024), else the machine's hardware threads.
 unsigned host_threads_from_environment();
+/// CUDA_ZSTD_POOL_HOST_DEVICES (1 to 16), else 1.
+unsigned host_devices_from_environment();
 
 } // namespace cuda_zstd::detail

@@ -68,6 +68,11 @@ std::uint64_t HostExecutor::id(HostQueue* queue) {
     return checked(queue).id;
 }
 
+bool HostExecutor::has(HostQueue* queue) {
+    const std::lock_guard lock(mutex_);
+    return queues_.contains(queue);
+}
+
 void HostExecutor::run(HostQueue* queue, unsigned blocks, std::function<void(unsigned, unsigned)> run) {
     if (blocks == 0) return;
     auto task = std::make_shared<HostTask>();

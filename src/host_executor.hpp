@@ -61,6 +61,7 @@ public:
     void destroy_queue(HostQueue* queue);
     /// Throws `usage_error` for a handle that is no queue of this executor (any more).
     std::uint64_t id(HostQueue* queue);
+    bool has(HostQueue* queue);
 
     /// Adds a kernel; an exception that leaves a block is kept for `synchronize`.
     void run(HostQueue* queue, unsigned blocks, std::function<void(unsigned, unsigned)> run);
@@ -89,7 +90,8 @@ private:
     std::unordered_map<HostQueue*, std::unique_ptr<HostQueue>> queues_;
     /// Queues whose first task is a kernel with blocks that nobody has claimed.
     std::deque<HostQueue*> ready_;
-    std::uint64_t next_id_ = 1;
+    /// No two queues of the process have the same.
+    static inline std::atomic<std::uint64_t> next_id_{1};
     bool stopping_ = false;
     std::vector<std::thread> threads_;
 };

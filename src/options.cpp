@@ -45,6 +45,10 @@ std::optional<double> variable_factor(const char* name, double least, double mos
     return value;
 }
 
+unsigned host_devices_from_environment() {
+    return static_cast<unsigned>(variable_bytes("CUDA_ZSTD_POOL_HOST_DEVICES", 1, 16).value_or(1));
+}
+
 unsigned host_threads_from_environment() {
     if (const auto threads = variable_bytes("CUDA_ZSTD_POOL_HOST_THREADS", 1, 1024))
         return static_cast<unsigned>(*threads);

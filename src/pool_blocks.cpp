@@ -27,9 +27,15 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate(std::size_t
     ThreadCache& counting = cache != nullptr ? *cache : caches_.nobodys();
     const std::uint64_t source_failures = large_.source_failures();
     Granted granted = allocate_from_pools(bytes, alignment, stream, kind, counting);
-    // With no lock held. Other pools can help only where it is the machine that has no more.
-    if (granted.ptr == nullptr && large_.source_failures() != source_failures && PoolRegistry::get().relieve(this) != 0)
+    // With no lock held. Others can help only where it is the machine that has no more.
+    const auto try_again_after = [&](const auto& relief) {
+        if (granted.ptr != nullptr || large_.source_failures() == source_failures || relief() == 0) return;
         granted = allocate_from_pools(bytes, alignment, stream, kind, counting);
+    };
+    using Of = PoolRegistry::Of;
+    try_again_after([&] { return PoolRegistry::get().relieve(this, backend, Of::same_device); });
+    try_again_after([&] { return backend.give_back_caches(); });
+    try_again_after([&] { return PoolRegistry::get().relieve(this, backend, Of::other_devices); });
     while (granted.ptr == nullptr && options.on_out_of_memory && options.on_out_of_memory(bytes))
         granted = allocate_from_pools(bytes, alignment, stream, kind, counting);
     return granted;
@@ -40,6 +46,7 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
                                                                                 const StreamRef& stream, PoolKind kind,
                                                                                 ThreadCache& counting) {
     require_own_process();
+    require_driver();
     const Turnstile::Passage passage(turnstile_);
     if (graphs_.has_gone()) [[unlikely]]
         graphs_.reclaim();
@@ -105,6 +112,8 @@ void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Re
     }
     if (deallocate_to_pools(ptr, record, stream, what, cache)) return;
     if (what == Record::State::live && device_arenas.free_block(ptr, stream.handle)) return;
+    const std::string elsewhere = PoolRegistry::get().owner_of(ptr, this);
+    if (!elsewhere.empty()) throw usage_error("cannot free: " + elsewhere);
     const Alone alone(*this);
     const std::string of_graph = graphs_.explain(ptr);
     throw usage_error("cannot free: " + (of_graph.empty() ? live_.explain(ptr) : of_graph));

@@ -221,6 +221,7 @@ void MemoryPoolManager::State::collect() {
 
 /// The calling thread ends.
 void MemoryPoolManager::State::leave(ThreadCache& cache) noexcept {
+    if (backend.is_retired()) return;
     const Turnstile::Passage passage(turnstile_);
     for (;;) {
         try {

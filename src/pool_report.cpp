@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a pool says about itself: figures, lists, the text of an out_of_memory.
 #include "cuda_zstd/host/error.hpp"
+#include "pool_registry.hpp"
 #include "pool_state.hpp"
 
 #include <algorithm>
@@ -164,12 +165,23 @@ void MemoryPoolManager::State::throw_out_of_memory(std::size_t bytes) const {
             fragmentation + ")";
     if (const std::string failure = large_.last_failure(); !failure.empty())
         text += "; the source's last failure: " + failure;
-    if (const std::size_t bytes = order_.open_bytes(); bytes != 0 && backend.captures_go_on())
+    if (const std::size_t open_bytes = order_.open_bytes(); open_bytes != 0 && backend.captures_go_on())
         text +=
-            "; " + std::to_string(bytes) +
+            "; " + std::to_string(open_bytes) +
             " of the free bytes wait for streams that only a wait for all streams covers, which a capture that goes on "
             "forbids";
     throw out_of_memory(text);
+}
+
+std::string MemoryPoolManager::State::known_as(const void* ptr) const {
+    if (is_forked()) return {};
+    const Alone alone(*this);
+    if (std::string of_graph = graphs_.explain(ptr); !of_graph.empty()) return of_graph;
+    const auto* const byte = static_cast<const std::byte*>(ptr);
+    bool is_mine = false;
+    live_.for_each(
+        [&](const Record& record) { is_mine |= byte >= record.ptr() && byte < record.ptr() + record.usable_bytes(); });
+    return is_mine ? live_.explain(ptr) : std::string();
 }
 
 std::size_t MemoryPoolManager::State::usable_size(const void* ptr) const {
@@ -181,8 +193,9 @@ std::size_t MemoryPoolManager::State::usable_size(const void* ptr) const {
             (record->state() == Record::State::live || record->state() == Record::State::device_arena))
             return record->usable_bytes();
     }
+    const std::string elsewhere = PoolRegistry::get().owner_of(ptr, this);
     const Alone alone(*this);
-    throw usage_error("usable_size of no live block: " + live_.explain(ptr));
+    throw usage_error("usable_size of no live block: " + (elsewhere.empty() ? live_.explain(ptr) : elsewhere));
 }
 
 std::string MemoryPoolManager::State::check() const {

@@ -17,7 +17,13 @@ namespace {
 
 Backend& backend_for(const PoolOptions& options) {
     if (options.custom_backend != nullptr) return *options.custom_backend;
-    return options.backend ? Backend::get(*options.backend) : Backend::get();
+    const BackendKind kind = options.backend ? *options.backend : Backend::get().kind();
+    return options.device ? Backend::get(kind, *options.device) : Backend::get(kind);
+}
+
+std::shared_ptr<ArenaSource> source_on(Backend& backend, const PoolOptions& options) {
+    const DeviceScope device(backend);
+    return source_for(options, backend.kind());
 }
 
 constexpr auto relaxed = std::memory_order_relaxed;
@@ -29,13 +35,14 @@ std::size_t most_cached_bytes(std::size_t most_bytes) { return std::min(most_byt
 
 MemoryPoolManager::State::State(const PoolOptions& checked)
     : options(checked), backend(backend_for(checked)), observer_(checked, backend, [this] { return figures(); }),
-      order_(backend), large_(checked, order_, observer_.source(source_for(checked, backend.kind()))),
+      order_(backend), large_(checked, order_, observer_.source(source_on(backend, checked))),
       medium_(checked.strategy, order_, large_), small_(checked.small_limit_bytes, order_, medium_),
       graphs_(backend, large_),
       caches_(most_cached_bytes(large_.most_bytes()), [this](ThreadCache& cache) { leave(cache); }) {
     // Where as little as possible is to be mapped, fragments count for more than nanoseconds.
     if (options.growth == Growth::exact) caches_.shared.most_passing = 0;
-    PoolRegistry::get().enter(this, [this] { return give_back(); });
+    PoolRegistry::get().enter(
+        {this, &backend, [this] { return give_back(); }, [this](const void* ptr) { return known_as(ptr); }});
 }
 
 MemoryPoolManager::State::~State() {
@@ -43,7 +50,7 @@ MemoryPoolManager::State::~State() {
     caches_.disconnect();
     try {
         // What tasks have thrown is for their own stream's next synchronize, not for a pool that ends beside them.
-        backend.wait_idle();
+        if (!backend.is_retired()) backend.wait_idle();
     } catch (const std::exception& error) {
         if (options.diagnostics != nullptr)
             std::fprintf(options.diagnostics, "cuda_zstd: waiting for the last work failed: %s\n", error.what());
@@ -81,6 +88,7 @@ void MemoryPoolManager::State::drain() {
 
 void MemoryPoolManager::State::reset() {
     require_own_process();
+    require_driver();
     const Alone alone(*this);
     // A pool that grows has memory of its own and counts here alone.
     if (const std::size_t pools = std::max<std::size_t>(device_pools_.load(relaxed), device_arenas.count()); pools != 0)
@@ -118,6 +126,7 @@ void MemoryPoolManager::State::reset() {
 
 void MemoryPoolManager::State::trim(std::size_t keep_bytes) {
     require_own_process();
+    require_driver();
     const Turnstile::Passage passage(turnstile_);
     device_arenas.launch_frees();
     graphs_.reclaim();
@@ -140,6 +149,7 @@ std::size_t MemoryPoolManager::State::give_back() noexcept {
 
 void MemoryPoolManager::State::reserve(std::size_t bytes) {
     require_own_process();
+    require_driver();
     const Turnstile::Passage passage(turnstile_);
     large_.reserve(bytes);
 }

@@ -70,6 +70,8 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
     std::string live_blocks_text() const;
     /// Lists live blocks, if there are any, where diagnostics go.
     void report_leaks(const char* when) const;
+    /// For another pool that was given the address: what the live block is that begins there or holds it; else empty.
+    std::string known_as(const void* ptr) const;
     /// Throws `out_of_memory` with the state of the pool.
     [[noreturn]] void throw_out_of_memory(std::size_t bytes) const;
     /// Empty when all parts are sound. No other thread may be inside.
@@ -85,6 +87,7 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
     /// The same for calls that a graph can have a part in: a stream that is being captured is one of life `captured`.
     detail::StreamRef any_stream_of(cudaStream_t stream, const char*) {
         require_own_process();
+        require_driver();
         // The driver does not tell the id of a stream that is being captured; while it is, no other has its handle.
         if (backend.is_capturing(stream))
             return {stream, reinterpret_cast<std::uintptr_t>(stream), detail::StreamLife::captured};
@@ -100,6 +103,11 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
     void require_own_process() const {
         if (is_forked()) detail::refuse_after_fork("the pool");
     }
+    /// Throws `usage_error` when the program ends and the driver may be gone.
+    void require_driver() const {
+        if (backend.is_retired()) refuse_at_exit();
+    }
+    [[noreturn]] static void refuse_at_exit();
 
     /// Where device pools that grow get their memory from.
     detail::ArenaPool& arenas() noexcept { return large_; }

@@ -22,8 +22,14 @@ constexpr auto relaxed = std::memory_order_relaxed;
 
 } // namespace
 
+void MemoryPoolManager::State::refuse_at_exit() {
+    throw usage_error(
+        "the program ends and the driver may be gone: the pool can only be freed to, which has no effect");
+}
+
 StreamRef MemoryPoolManager::State::stream_of(cudaStream_t stream, const char* call) const {
     require_own_process();
+    require_driver();
     if (backend.is_capturing(stream)) refuse_capture(call);
     return {stream, backend.stream_id(stream)};
 }
@@ -95,8 +101,8 @@ void MemoryPoolManager::State::remove(const RegisteredStream& stream) noexcept {
     const Turnstile::Passage passage(turnstile_);
     try {
         // While it may still be recorded on.
-        caches_.for_each([&](ThreadCache& cache) { collect(cache, stream.id()); });
-        order_.record_open({stream.handle(), stream.id()});
+        if (!backend.is_retired()) caches_.for_each([&](ThreadCache& cache) { collect(cache, stream.id()); });
+        if (!backend.is_retired()) order_.record_open({stream.handle(), stream.id()});
     } catch (const std::exception&) {
         // Stranded: late_ticket() will leave its ticket open.
     }

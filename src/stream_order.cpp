@@ -38,7 +38,7 @@ StreamOrder::~StreamOrder() {
     }
     for (Shelf& shelf : shelves_)
         for (Ticket* ticket : shelf.spare) {
-            backend_.destroy_event(ticket->event);
+            if (!backend_.is_retired()) backend_.destroy_event(ticket->event);
             delete ticket;
         }
 }

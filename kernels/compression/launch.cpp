@@ -5,6 +5,7 @@ namespace cuda_zstd::compression {
 
 void launch_compress_once(Backend& backend, cudaStream_t stream, const DevicePool& pool, const CompressArgs& args) {
     if (args.chunk_count == 0) return;
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) {
         detail::compress_on_cuda(stream, pool, args);
     } else {
@@ -19,6 +20,7 @@ void launch_compress(Backend& backend, cudaStream_t stream, const DevicePool& po
 
 void launch_gather(Backend& backend, cudaStream_t stream, const DevicePool& pool, const CompressArgs& args,
                    const GatherArgs& gather) {
+    const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) {
         detail::gather_on_cuda(stream, pool, args, gather);
     } else {

@@ -6,6 +6,7 @@
 
 int main(int argc, char** argv) {
     setenv("CUDA_ZSTD_POOL_HOST_THREADS", "8", 0);
+    setenv("CUDA_ZSTD_POOL_HOST_DEVICES", "2", 0);
     testing::InitGoogleTest(&argc, argv);
     return RUN_ALL_TESTS();
 }

@@ -54,7 +54,8 @@ protected:
     ArenaSource() = default;
 };
 
-/// Chunks of physical memory mapped into a reserved range, readable and writable by the current device. Throws
+/// Chunks of physical memory mapped into a reserved range, readable and writable by the current device, as are
+/// those of the others below. Throws
 /// `cuda_error` where the driver or the device has no virtual memory management.
 CUDA_ZSTD_API std::unique_ptr<ArenaSource> make_cuda_virtual_source();
 CUDA_ZSTD_API std::unique_ptr<ArenaSource> make_cuda_malloc_source();

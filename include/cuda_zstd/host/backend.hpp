@@ -5,7 +5,7 @@
 // that runs its tasks in order; only this class may look behind the handle, and the CUDA runtime is never given one.
 // Stream 0 is there on both. The host's is a queue like the others: every stream of `create_stream` is non-blocking,
 // so there is none that stream 0 would have to wait for. An exception that leaves a task or a block is thrown by the
-// next synchronize of its stream (or of all streams).
+// next synchronize of its stream (or of all streams). There is one backend for each device.
 #pragma once
 
 #include "cuda_zstd/core/config.hpp"
@@ -42,21 +42,38 @@ public:
     Backend(const Backend&) = delete;
     Backend& operator=(const Backend&) = delete;
 
-    /// The process's backend: what CUDA_ZSTD_POOL_BACKEND (auto, cuda, host) names; `auto` takes CUDA where a
-    /// device answers. Throws `configuration_error` when `cuda` is asked for and no device answers.
+    /// The process's backend, for the calling thread's current device: what CUDA_ZSTD_POOL_BACKEND (auto, cuda, host)
+    /// names; `auto` takes CUDA where a device answers. Throws `configuration_error` when `cuda` is asked for and no
+    /// device answers.
     static Backend& get();
-    /// The backend of a kind. Throws `configuration_error` when that kind is not available here.
+    /// The backend of a kind, for the calling thread's current device. Throws `configuration_error` when that kind is
+    /// not available here.
     static Backend& get(BackendKind kind);
+    /// For a device by its index. Throws `configuration_error` where there is no such device.
+    static Backend& get(BackendKind kind, int device);
+    /// CUDA devices that answer; CUDA_ZSTD_POOL_HOST_DEVICES (1 to 16, else 1) on the host, where each has queues and
+    /// threads of its own.
+    static int device_count(BackendKind kind);
+    /// The calling thread's: CUDA's, or the host backend's, which begins as 0.
+    static int current_device(BackendKind kind);
+    /// Throws `configuration_error` where there is no such device.
+    static void set_device(BackendKind kind, int device);
     /// Whether a CUDA device answers.
     static bool cuda_available() noexcept;
 
     virtual BackendKind kind() const noexcept = 0;
+    /// Every call of the backend is about this device, whichever is current: so are the streams 0, legacy and
+    /// per-thread. A stream of another device is refused (`usage_error`).
+    virtual int device() const noexcept { return 0; }
     /// For people: "CUDA: NVIDIA H100 80GB HBM3 (sm_90, 132 SMs, 79.2 GiB)" or "host: 2 threads".
     virtual std::string description() const = 0;
     /// SMs of the device, or worker threads of the host backend. At least 1.
     virtual unsigned processors() const noexcept = 0;
     /// Bytes of physical memory that arenas could still take now.
     virtual std::size_t free_memory_bytes() const = 0;
+
+    /// Makes the driver give back what it caches itself (cudaMallocAsync's default pool); how many bytes that were.
+    virtual std::size_t give_back_caches() { return 0; }
 
     /// A stream that does not synchronise with stream 0.
     virtual cudaStream_t create_stream() = 0;
@@ -80,6 +97,14 @@ public:
     /// `release(context)` is called once, when neither the graph nor anything instantiated from it exists any more: on
     /// any thread, where it must not call a backend. When this throws, it is not called.
     virtual void retain_by_graph(void* graph, void (*release)(void*), void* context);
+
+    /// From now on no call reaches the driver, which may be gone: what is freed is left as it is, any other call
+    /// throws. So objects of static storage may end in any order. Called when the program ends.
+    void retire() noexcept { retired_.store(true, std::memory_order_relaxed); }
+    bool is_retired() const noexcept { return retired_.load(std::memory_order_relaxed); }
+    /// Retires when the program ends: before whatever was there when this is called, so before the driver, when that
+    /// has begun to work. The backend is never destroyed.
+    void retire_at_exit();
 
     /// A capture begins, or has ended, that no pool is told of otherwise: see CaptureNotice.
     void announce_capture() noexcept { captures_.fetch_add(1, std::memory_order_acq_rel); }
@@ -123,7 +148,28 @@ protected:
     Backend() = default;
 
 private:
+    friend class DeviceScope;
+    /// Makes a device current on this thread; the one before, or -1 where it was current already.
+    virtual int switch_to(int) const noexcept { return -1; }
+
     std::atomic<unsigned> captures_{0};
+    std::atomic<bool> retired_{false};
+};
+
+/// Makes a backend's device current on this thread while it lives. No driver call where there is one device.
+class DeviceScope {
+public:
+    explicit DeviceScope(const Backend& backend) noexcept
+        : backend_(backend), before_(backend.switch_to(backend.device())) {}
+    ~DeviceScope() {
+        if (before_ >= 0) (void)backend_.switch_to(before_);
+    }
+    DeviceScope(const DeviceScope&) = delete;
+    DeviceScope& operator=(const DeviceScope&) = delete;
+
+private:
+    const Backend& backend_;
+    const int before_;
 };
 
 /// While it lives, no pool waits for all streams of the backend: for a program that captures streams which no pool

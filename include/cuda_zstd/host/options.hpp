@@ -91,6 +91,8 @@ struct PoolOptions {
     std::function<bool(std::size_t bytes)> on_out_of_memory;
     /// None: what `Backend::get()` gives.
     std::optional<BackendKind> backend;
+    /// The device by its index; none: the one that is current when the pool is made.
+    std::optional<int> device;
     /// A backend of the caller's, which must outlive the pool; takes the place of `backend`.
     Backend* custom_backend = nullptr;
     /// Where leaks and invalidated blocks are reported; null: nowhere.
