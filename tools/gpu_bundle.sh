@@ -34,7 +34,7 @@ while read -r program; do
     printf '%s\n' "${program#"$build"/}" >>"$folder/gpu_tests"
 done < <(gpu_test_programs "$build")
 while read -r program; do add_program "$program"; done < <(benchmark_programs "$build")
-for program in tests/soak/device_soak tests/gpu/planted tests/gpu/sanitizer_probe tests/gpu/event_ring_cost \
+for program in tests/soak/device_soak tests/soak/pool_soak tests/gpu/planted tests/gpu/sanitizer_probe tests/gpu/event_ring_cost \
     tools/pool_zstd/pool-zstd; do
     [[ ! -e $build/$program ]] || add_program "$build/$program"
 done

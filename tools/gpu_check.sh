@@ -10,26 +10,28 @@ source tools/gpu.sh
 
 usage() {
     cat <<'TEXT'
-usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP]] [--survey | --soak SEED]
+usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP]] [--pool-soak SECS] [--survey | --soak SEED]
 
   --build FOLDER    use the programs in FOLDER (a build folder, or what tools/gpu_bundle.sh made); without it, build first
   --results FOLDER  where <gpu>/<benchmark>.csv goes (default: bench/results)
   --only STEPS      of: tests, soak, bench, main, limits, ring, planted, nsys, memcheck
   --survey          the benchmarks at their full size, collected in build/survey; call again to go on with what is not done yet
                     (remove build/survey to begin anew)
+  --pool-soak SECS  how long the host pool's soak takes (default: 6 s; 300 for the long one)
   --soak SEED       four minutes of random pairs, which go on where the last call ended (build/soak.state), 1,000 cycles of
                     filling and emptying; then the GPU tests again and again, each time in another order and with other
                     draws, from SEED on until the time is over; prints the seed to go on with
 TEXT
 }
 
-build= results=bench/results mode=gate seed=1 only=tests,soak,bench,main,limits,ring,planted,nsys,memcheck
+build= results=bench/results mode=gate seed=1 pool_soak_s=6 only=tests,soak,bench,main,limits,ring,planted,nsys,memcheck
 while (($#)); do
     case $1 in
     --build) build=${2:?--build needs a folder}; shift ;;
     --results) results=${2:?--results needs a folder}; shift ;;
     --only) only=${2:?--only needs steps}; shift ;;
     --survey) mode=survey ;;
+    --pool-soak) pool_soak_s=${2:?--pool-soak needs seconds}; shift ;;
     --soak) mode=soak seed=${2:?--soak needs a seed}; shift ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
@@ -96,6 +98,7 @@ device_soak=$build/tests/soak/device_soak
 run_soak() {
     wanted soak || return 0
     step "soak" 60 "$device_soak" --seconds 10 --cycles 86
+    step "pool soak" $((pool_soak_s + 30)) "$build/tests/soak/pool_soak" --seconds "$pool_soak_s" --seed "$RANDOM"
 }
 
 run_memcheck() {

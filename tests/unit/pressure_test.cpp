@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace cuda_zstd {
@@ -103,6 +104,73 @@ TEST(Pressure, TheProgramIsAskedLastAndAsOftenAsItHelps) {
     EXPECT_EQ(calls, 3u) << "no further help, so no further try";
     pool.deallocate(block);
     pool.reset();
+}
+
+/// Waits, in the order that the guide names: what is free, what pending frees hold, other pools of the device, pools of
+/// other devices, the program; each only where the one before has not helped.
+TEST(Pressure, TheMeansComeInTheirOrder) {
+    if (Backend::device_count(BackendKind::host) < 2) GTEST_SKIP() << "CUDA_ZSTD_POOL_HOST_DEVICES is not 2 or more";
+    std::atomic<std::size_t> left_bytes{64 * MiB};
+    MemoryPoolManager beside(options_with(left_bytes));
+    PoolOptions elsewhere = options_with(left_bytes);
+    elsewhere.device = 1;
+    MemoryPoolManager far(elsewhere);
+    unsigned asked = 0;
+    PoolOptions options = options_with(left_bytes);
+    options.on_out_of_memory = [&](std::size_t) {
+        ++asked;
+        return false;
+    };
+    MemoryPoolManager pool(options);
+    beside.deallocate(beside.allocate(16 * MiB));
+    far.deallocate(far.allocate(16 * MiB));
+    void* first = pool.allocate(30 * MiB);
+    EXPECT_EQ(beside.get_pool_size(), 16 * MiB) << "the machine had enough";
+    // A pending free: its stream's work is not done.
+    Backend& backend = pool.backend();
+    const cudaStream_t busy = backend.create_stream();
+    std::atomic<bool> open{false};
+    std::thread opener;
+    backend.host_task(busy, [&] {
+        while (!open)
+            std::this_thread::yield();
+    });
+    pool.deallocate(first, busy);
+    opener = std::thread([&] {
+        while (pool.statistics().host_waits == 0)
+            std::this_thread::yield();
+        open = true;
+    });
+    // Larger than the pending block and what is left: it is waited for and given in exchange, with no other pool's
+    // help.
+    void* second = pool.try_allocate(32 * MiB);
+    opener.join();
+    EXPECT_NE(second, nullptr);
+    EXPECT_GE(pool.statistics().host_waits, 1u);
+    EXPECT_EQ(beside.get_pool_size(), 16 * MiB);
+    EXPECT_EQ(far.get_pool_size(), 16 * MiB);
+    void* third = pool.try_allocate(14 * MiB);
+    EXPECT_NE(third, nullptr);
+    EXPECT_EQ(beside.get_pool_size(), 0u) << "the pool beside it gives first";
+    EXPECT_EQ(far.get_pool_size(), 16 * MiB) << "and that was enough";
+    void* fourth = pool.try_allocate(14 * MiB);
+    EXPECT_NE(fourth, nullptr);
+    EXPECT_EQ(far.get_pool_size(), 0u) << "then those of other devices";
+    EXPECT_EQ(asked, 0u);
+    EXPECT_EQ(pool.try_allocate(14 * MiB), nullptr);
+    EXPECT_EQ(asked, 1u) << "the program is asked last";
+    try {
+        (void)pool.allocate(14 * MiB);
+        ADD_FAILURE() << "there is no memory";
+    } catch (const out_of_memory& error) {
+        const std::string text = error.what();
+        for (const char* part : {"cannot allocate 14680064 bytes", "bytes are mapped", "allocated", "fragmentation",
+                                 "the machine has no more"})
+            EXPECT_NE(text.find(part), std::string::npos) << part << " is not in: " << text;
+    }
+    for (void* block : {second, third, fourth})
+        pool.deallocate(block);
+    backend.destroy_stream(busy);
 }
 
 /// Free memory that no single hole can serve is brought together, at the limit and below it.
