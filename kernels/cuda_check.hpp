@@ -4,6 +4,8 @@
 
 #include "cuda_zstd/host/error.hpp"
 
+#include "kernels/launch_fault.hpp"
+
 #include <cuda_runtime_api.h>
 
 #include <string>
@@ -12,7 +14,8 @@ namespace cuda_zstd {
 
 /// Throws `cuda_error` naming the kernel when its launch was refused.
 inline void check_launch(const char* kernel) {
-    const cudaError_t error = cudaGetLastError();
+    cudaError_t error = cudaGetLastError();
+    if (detail::launch_fault.is_due()) error = cudaErrorLaunchOutOfResources;
     if (error != cudaSuccess)
         throw cuda_error(std::string("launch of ") + kernel + " failed: " + cudaGetErrorString(error));
 }

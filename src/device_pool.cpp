@@ -240,7 +240,11 @@ AuditReport DevicePool::audit(cudaStream_t stream) {
     AuditReport* report = nullptr;
     const auto release = [&] {
         if (report != nullptr) backend.free_pinned(report);
-        manager.deallocate(work, stream);
+        try {
+            manager.deallocate(work, stream);
+        } catch (const cuda_error&) {
+            manager.deallocate(work, stream); // nothing else would ever free it
+        }
     };
     AuditReport copy;
     try {
@@ -249,7 +253,12 @@ AuditReport DevicePool::audit(cudaStream_t stream) {
         backend.synchronize(stream);
         copy = *report;
     } catch (...) {
-        release();
+        try {
+            backend.synchronize(stream); // what was submitted before it failed writes the report
+            release();
+        } catch (...) {
+            // Then nobody can say when it ends, and its memory stays.
+        }
         throw;
     }
     release();

@@ -156,8 +156,11 @@ std::vector<std::size_t> PoolCompactor::free_chunk_offsets() const {
 }
 
 void PoolCompactor::close() {
-    const std::lock_guard lock(mutex_);
-    closed_ = true;
+    {
+        const std::lock_guard lock(mutex_);
+        closed_ = true;
+    }
+    // Not with the mutex: whoever uses the pool meanwhile is told, and does not wait for what is about to end.
     backend_.synchronize(launched_);
 }
 

@@ -10,7 +10,7 @@ source tools/gpu.sh
 
 usage() {
     cat <<'TEXT'
-usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP]] [--pool-soak SECS] [--survey | --soak SEED]
+usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP]] [--pool-soak SECS] [--survey | --proofs | --soak SEED]
 
   --build FOLDER    use the programs in FOLDER (a build folder, or what tools/gpu_bundle.sh made); without it, build first
   --results FOLDER  where <gpu>/<benchmark>.csv goes (default: bench/results)
@@ -18,6 +18,8 @@ usage: tools/gpu_check.sh [--build FOLDER] [--results FOLDER] [--only STEP[,STEP
   --survey          the benchmarks at their full size, collected in build/survey; call again to go on with what is not done yet
                     (remove build/survey to begin anew)
   --pool-soak SECS  how long the host pool's soak takes (default: 6 s; 300 for the long one)
+  --proofs          10,000 rounds of allocate, compact, grow and trim, each audited, 1,000 of relocation, and every launch and
+                    call of a device pool failing once: two to three minutes
   --soak SEED       four minutes of random pairs, which go on where the last call ended (build/soak.state), 1,000 cycles of
                     filling and emptying; then the GPU tests again and again, each time in another order and with other
                     draws, from SEED on until the time is over; prints the seed to go on with
@@ -32,6 +34,7 @@ while (($#)); do
     --only) only=${2:?--only needs steps}; shift ;;
     --survey) mode=survey ;;
     --pool-soak) pool_soak_s=${2:?--pool-soak needs seconds}; shift ;;
+    --proofs) mode=proofs ;;
     --soak) mode=soak seed=${2:?--soak needs a seed}; shift ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
@@ -111,7 +114,8 @@ run_memcheck() {
         return 1
     fi
     for program in "${test_programs[@]}"; do
-        step "memcheck $(basename "$program")" 100 \
+        # It makes each launch some hundred times as long: the tests that loop do so less often.
+        step "memcheck $(basename "$program")" 60 env CUDA_ZSTD_TEST_QUICK=1 \
             "$sanitizer" --tool memcheck --nvtx no --leak-check full --error-exitcode 9 "$program" --gtest_brief=1
     done
     for tool in memcheck initcheck synccheck; do
@@ -227,8 +231,18 @@ soak() {
     echo "soak: no failure; go on with --soak $seed"
 }
 
+run_proofs() {
+    local tests=$build/tests
+    step "10,000 rounds" 300 env CUDA_ZSTD_TEST_ROUNDS=10000 "$tests/gpu/device_growth_gpu_test" \
+        --gtest_filter='*ManyRoundsOfEverything'
+    step "1,000 relocations" 60 env CUDA_ZSTD_TEST_ROUNDS=1000 "$tests/gpu/relocation_gpu_test" \
+        --gtest_filter='*ContentsStayThroughManyRounds'
+    step "faults" 60 "$tests/device/resize_faults_test" --gtest_filter='OnCuda*'
+}
+
 case $mode in
 soak) soak; exit ;;
+proofs) run_proofs ;;
 survey)
     mkdir -p build/survey
     gather_corpus

@@ -6,6 +6,7 @@
 #include "cuda_zstd/host/arena_source.hpp"
 #include "cuda_zstd_memory_pool.h"
 #include "cuda_zstd_memory_pool_enhanced.h"
+#include "kernels/launch_fault.hpp"
 
 #include <gtest/gtest.h>
 
@@ -100,6 +101,7 @@ struct Counts {
     unsigned backend_calls = 0;
     std::uint64_t source_calls = 0;
     unsigned faults = 0;
+    bool is_fault_left = false; ///< that many launches there were not
 };
 
 /// One run of the program, in which the `backend_at`-th call of the backend and the `source_at`-th of the source fail
@@ -183,6 +185,63 @@ Counts run_program(BackendKind kind, unsigned backend_at, std::uint64_t source_a
     return counts;
 }
 
+/// Compacts a pool in both forms, surveys it, lets its policy decide and audits it, with the
+/// `backend_at`-th call of the backend and the `launch_at`-th launch on CUDA failing (0: none). The pool goes on.
+Counts run_compactions(BackendKind kind, unsigned backend_at, unsigned launch_at) {
+    FaultyBackend backend(kind);
+    Counts counts;
+    {
+        PoolOptions options;
+        options.custom_backend = &backend;
+        options.diagnostics = nullptr;
+        MemoryPoolManager manager(options);
+        const cudaStream_t stream = backend.create_stream();
+        {
+            DevicePool pool(manager, 16 * MiB, stream);
+            CompactionPolicy policy;
+            policy.every_calls = 2;
+            pool.set_compaction_policy(policy);
+            const auto attempt = [&](const std::function<void()>& step) {
+                try {
+                    step();
+                } catch (const cuda_error&) {
+                    ++counts.faults;
+                }
+            };
+            backend.synchronize(stream);
+            const unsigned before = backend.calls();
+            backend.fail_at(backend_at);
+            detail::launch_fault.set(launch_at);
+            attempt([&] { pool.compact(stream); });
+            attempt([&] { pool.compact(stream, {Compaction::Form::quiet, whole_heap}); });
+            attempt([&] { pool.compact(stream, {Compaction::Form::online, 7}); });
+            for (unsigned turn = 0; turn < 4; ++turn)
+                attempt([&] { pool.between_launches(stream); });
+            attempt([&] { pool.statistics(stream); });
+            attempt([&] { pool.audit(stream); });
+            counts.backend_calls = backend.calls() - before;
+            counts.is_fault_left = detail::launch_fault.is_set();
+            backend.fail_at(0);
+            detail::launch_fault.set(0);
+            // The work area is nobody's, so that the next compaction and the next survey do all that they should.
+            const std::uint64_t sequence = pool.statistics(stream).sequence;
+            pool.compact(stream);
+            backend.synchronize(stream);
+            EXPECT_EQ(pool.report().sequence, sequence + 1);
+            pool.compact(stream, {Compaction::Form::quiet, whole_heap});
+            const HeapReport report = pool.statistics(stream);
+            EXPECT_EQ(report.free_page_bytes, report.heap_bytes);
+            EXPECT_TRUE(static_cast<bool>(pool.audit(stream)));
+        }
+        manager.trim();
+        EXPECT_EQ(manager.get_pool_size(), 0u);
+        backend.destroy_stream(stream);
+    }
+    EXPECT_EQ(backend.events(), 0);
+    EXPECT_EQ(backend.pinned(), 0);
+    return counts;
+}
+
 class ResizeFaults : public testing::TestWithParam<BackendKind> {
 protected:
     void SetUp() override {
@@ -211,6 +270,29 @@ TEST_P(ResizeFaults, EveryCallOfTheSourceFailsOnce) {
         run_program(GetParam(), 0, at);
         if (HasFailure()) break;
     }
+}
+
+TEST_P(ResizeFaults, EveryCallInACompactionFailsOnce) {
+    const Counts all = run_compactions(GetParam(), 0, 0);
+    EXPECT_EQ(all.faults, 0u);
+    ASSERT_GT(all.backend_calls, 20u);
+    for (unsigned at = 1; at <= all.backend_calls; ++at) {
+        SCOPED_TRACE("call " + std::to_string(at) + " of the backend fails");
+        run_compactions(GetParam(), at, 0);
+        if (HasFailure()) break;
+    }
+}
+
+TEST_P(ResizeFaults, EveryLaunchOfACompactionFailsOnce) {
+    if (GetParam() == BackendKind::host) GTEST_SKIP() << "a launch is a call of the host backend";
+    unsigned at = 1;
+    for (bool is_through = false; !is_through && !HasFailure(); ++at) {
+        SCOPED_TRACE("launch " + std::to_string(at) + " fails");
+        const Counts counts = run_compactions(GetParam(), 0, at);
+        is_through = counts.is_fault_left;
+        EXPECT_EQ(counts.faults, is_through ? 0u : 1u);
+    }
+    EXPECT_GT(at, 20u);
 }
 
 INSTANTIATE_TEST_SUITE_P(OnHost, ResizeFaults, testing::Values(BackendKind::host));
