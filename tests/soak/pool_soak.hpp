@@ -36,7 +36,8 @@ struct Settings {
     unsigned threads = 8;
     unsigned streams = 8;
     std::uint64_t seed = 1;
-    std::size_t max_bytes = std::size_t{128} << 20;
+    /// Little, so that streams take what others have just freed: with more, a wait that is left out is not seen.
+    std::size_t max_bytes = std::size_t{8} << 20;
     std::size_t largest_bytes = std::size_t{256} << 10;
 };
 
