@@ -26,7 +26,8 @@ TEST(PageMapModel, TwoThreadsContextBound) { expect_right<ShortRuns<2, AsWritten
 TEST(PageMapModel, TwoThreadsAtRandom) { expect_right<ShortRuns<2, AsWritten>>(random_search(300'000)); }
 TEST(PageMapModel, ThreeThreadsContextBound) { expect_right<ShortRuns<3, AsWritten>>(context_bound(2)); }
 TEST(PageMapModel, ThreeThreadsAtRandom) { expect_right<ShortRuns<3, AsWritten>>(random_search(300'000)); }
-TEST(PageMapModel, RunAcrossWordsContextBound) { expect_right<RunAcrossWords<AsWritten>>(context_bound(4)); }
+TEST(PageMapModel, RunAcrossWordsContextBound) { expect_right<RunAcrossWords<AsWritten>>(context_bound(3)); }
+TEST(PageMapModel, RunAcrossWordsAtRandom) { expect_right<RunAcrossWords<AsWritten>>(random_search(1'000'000)); }
 
 TEST(PageMapModel, ReportsARelaxedRelease) { expect_reported<ShortRuns<2, RelaxedRelease>>(exhaustive()); }
 TEST(PageMapModel, ReportsARelaxedClaim) { expect_reported<ShortRuns<2, RelaxedClaim>>(exhaustive()); }
