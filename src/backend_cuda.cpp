@@ -33,6 +33,7 @@ public:
         check_cuda(cudaGetDeviceProperties(&properties_, device_), "cudaGetDeviceProperties");
         // compute-sanitizer wants the context to be there before the first call of NVTX.
         const RelaxedCapture relaxed;
+        const DeviceScope here(*this);
         check_cuda(cudaFree(nullptr), "cudaFree");
     }
 

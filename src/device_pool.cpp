@@ -233,9 +233,9 @@ HeapReport DevicePool::statistics(cudaStream_t stream) {
 }
 
 AuditReport DevicePool::audit(cudaStream_t stream) {
-    const std::unique_lock lock = state_->compactor->hold(stream);
     Backend& backend = state_->backend;
     MemoryPoolManager& manager = state_->manager;
+    // Before the lock, since a callback for want of memory may use this pool.
     void* const work = manager.allocate(audit_work_bytes(state_->heap.layout), stream);
     AuditReport* report = nullptr;
     const auto release = [&] {
@@ -248,6 +248,7 @@ AuditReport DevicePool::audit(cudaStream_t stream) {
     };
     AuditReport copy;
     try {
+        const std::unique_lock lock = state_->compactor->hold(stream);
         report = new (backend.allocate_pinned(sizeof(AuditReport))) AuditReport{};
         launch_audit(backend, stream, state_->heap, work, report);
         backend.synchronize(stream);

@@ -44,8 +44,13 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_within_reach(std:
             return found;
         };
         if (!piece || !has_open()) return piece;
-        record_registered(&piece.dependencies);
-        if (!has_open() || !backend.captures_go_on()) return piece;
+        try {
+            record_registered(&piece.dependencies);
+            if (!has_open() || !backend.captures_go_on()) return piece;
+        } catch (...) {
+            put_back(std::move(piece));
+            throw;
+        }
         put_back(std::move(piece));
     } catch (const OutOfReach&) {
         // Memory of a smaller pool that came from a larger one; it is back there.

@@ -136,6 +136,7 @@ void MemoryPoolManager::State::trim(std::size_t keep_bytes) {
 
 /// For another pool, which finds no memory: how many bytes went back to the source.
 std::size_t MemoryPoolManager::State::give_back() noexcept {
+    if (is_forked()) return 0; // the parent's pool: its locks may be held by threads that are not here
     const std::size_t before_bytes = large_.figures().capacity_bytes;
     try {
         trim(0);

@@ -211,9 +211,13 @@ public:
         source_->map(range, offset, bytes);
     }
     void unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept override {
+        (void)try_unmap(range, offset, bytes);
+    }
+    bool try_unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept override {
+        if (!source_->try_unmap(range, offset, bytes)) return false;
         static const TraceName name("evict", TraceCategory::trim);
         trace_mark(name, {bytes, 0, pool_, 0});
-        source_->unmap(range, offset, bytes);
+        return true;
     }
     void release(const AddressRange& range) noexcept override {
         heaps_.remove(range);

@@ -29,6 +29,7 @@ void launch_gather(Backend& backend, cudaStream_t stream, const DevicePool& pool
 }
 
 std::size_t gather_scratch_bytes(Backend& backend, std::uint32_t chunk_count) {
+    const DeviceScope device(backend);
     return backend.kind() == BackendKind::cuda ? detail::gather_scratch_bytes_on_cuda(chunk_count) : 0;
 }
 

@@ -272,6 +272,31 @@ TEST_P(ResizeFaults, EveryCallOfTheSourceFailsOnce) {
     }
 }
 
+/// What the driver does not take back is said, stays mapped and in the heap, and is taken back later.
+TEST_P(ResizeFaults, ARefusedUnmapIsSaidAndLosesNothing) {
+    bool refuses = false;
+    const auto source = std::make_shared<FaultySource>(std::shared_ptr<ArenaSource>(make_default_source(GetParam())),
+                                                       [&refuses](std::uint64_t) { return refuses; });
+    PoolOptions options;
+    options.backend = GetParam();
+    options.custom_source = source;
+    options.diagnostics = nullptr;
+    MemoryPoolManager manager(options);
+    DevicePool pool(manager, DevicePoolSize{64 * MiB, 256 * MiB, 16 * MiB}, nullptr);
+    const std::size_t mapped_before = source->mapped_bytes();
+    refuses = true;
+    const TrimReport refused = pool.trim(nullptr);
+    EXPECT_EQ(refused.returned_bytes, 0u);
+    EXPECT_EQ(refused.refused_bytes, 64 * MiB);
+    EXPECT_EQ(source->mapped_bytes(), mapped_before);
+    EXPECT_EQ(pool.statistics(nullptr).heap_bytes, 64 * MiB);
+    refuses = false;
+    EXPECT_EQ(pool.trim(nullptr).returned_bytes, 64 * MiB);
+    EXPECT_EQ(source->mapped_bytes(), mapped_before - 64 * MiB);
+    EXPECT_EQ(pool.grow(32 * MiB, nullptr).grown_bytes, 32 * MiB);
+    EXPECT_TRUE(static_cast<bool>(pool.audit(nullptr)));
+}
+
 TEST_P(ResizeFaults, EveryCallInACompactionFailsOnce) {
     const Counts all = run_compactions(GetParam(), 0, 0);
     EXPECT_EQ(all.faults, 0u);

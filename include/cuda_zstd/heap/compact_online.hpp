@@ -51,7 +51,8 @@ public:
         segment.below = static_cast<std::uint32_t>(segment.head);
         segment.count = 0;
         // A list that changes under the walk may lead anywhere among the slabs; then take() fails.
-        while (segment.below != 0 && segment.below <= supply_.pages.page_count && segment.count < most) {
+        const std::uint32_t pages = supply_.pages.pages_now(env);
+        while (segment.below != 0 && segment.below <= pages && segment.count < most) {
             segment.slabs[segment.count++] = segment.below - 1u;
             segment.below = env.load(supply_.next[segment.below - 1u], Order::relaxed);
         }
@@ -129,8 +130,9 @@ public:
     /// Whether an empty slab lies below a segment that was walked. Changes nothing.
     CUDA_ZSTD_HD bool has_empty_below(Env& env, const Segment& segment) const {
         std::uint32_t link = segment.below;
-        for (std::uint32_t steps = 0; link != 0 && link <= supply_.pages.page_count; ++steps) {
-            if (steps == supply_.pages.page_count) return false;
+        const std::uint32_t pages = supply_.pages.pages_now(env);
+        for (std::uint32_t steps = 0; link != 0 && link <= pages; ++steps) {
+            if (steps == pages) return false;
             if (SlabWord{env.load(supply_.slabs.words[link - 1u], Order::relaxed)}.all_free()) return true;
             link = env.load(supply_.next[link - 1u], Order::relaxed);
         }
