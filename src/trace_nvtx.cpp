@@ -75,7 +75,13 @@ void NvtxHeaps::add(const AddressRange& arena) {
     heap.typeSpecificDesc = &range;
     heap.messageType = NVTX_MESSAGE_TYPE_ASCII;
     heap.message.ascii = name;
-    const nvtxMemHeapHandle_t handle = nvtxMemHeapRegister(nvtx_domain(), &heap);
+    // NVTX's headers look their functions up at the first call, and do not expect two of those at once.
+    static std::mutex first_call;
+    nvtxMemHeapHandle_t handle = nullptr;
+    {
+        const std::lock_guard lock(first_call);
+        handle = nvtxMemHeapRegister(nvtx_domain(), &heap);
+    }
     // Null or -1: no tool takes it.
     if (handle == nullptr || reinterpret_cast<std::intptr_t>(handle) == -1) return;
     const std::lock_guard lock(mutex_);
@@ -211,12 +217,12 @@ public:
         source_->map(range, offset, bytes);
     }
     void unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept override {
-        (void)try_unmap(range, offset, bytes);
+        mark_evicted(bytes);
+        source_->unmap(range, offset, bytes);
     }
     bool try_unmap(const AddressRange& range, std::size_t offset, std::size_t bytes) noexcept override {
         if (!source_->try_unmap(range, offset, bytes)) return false;
-        static const TraceName name("evict", TraceCategory::trim);
-        trace_mark(name, {bytes, 0, pool_, 0});
+        mark_evicted(bytes);
         return true;
     }
     void release(const AddressRange& range) noexcept override {
@@ -225,6 +231,11 @@ public:
     }
 
 private:
+    void mark_evicted(std::size_t bytes) const noexcept {
+        static const TraceName name("evict", TraceCategory::trim);
+        trace_mark(name, {bytes, 0, pool_, 0});
+    }
+
     const std::shared_ptr<ArenaSource> source_;
     NvtxHeaps& heaps_;
     const std::function<void()> reserved_;
