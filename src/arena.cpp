@@ -75,14 +75,8 @@ void ArenaPool::give(Block& block, Dependencies dependencies) {
 }
 
 void ArenaPool::give(std::span<Block* const> blocks, const TicketRef& ticket) noexcept {
-    if (ticket != nullptr) {
-        // Counted once for all.
-        ticket->references.fetch_add(static_cast<std::uint32_t>(blocks.size()), std::memory_order_relaxed);
-        for (Block* block : blocks)
-            block->dependencies = Dependencies(TicketRef(ticket.get(), false));
-    }
-    const bool run = BlockHeap::are_a_run(blocks);
-    heap_.post(blocks);
+    const bool run = BlockHeap::are_a_run(blocks); // before they are others' to merge
+    heap_.post(blocks, ticket);
     if (!run || !mutex_.try_lock()) return;
     const std::lock_guard lock(mutex_, std::adopt_lock);
     heap_.receive([](const Block&) {});

@@ -53,6 +53,15 @@ void BlockHeap::post(std::span<Block* const> blocks) noexcept {
     }
 }
 
+void BlockHeap::post(std::span<Block* const> blocks, const TicketRef& ticket) noexcept {
+    if (ticket != nullptr) {
+        ticket->references.fetch_add(static_cast<std::uint32_t>(blocks.size()), std::memory_order_relaxed);
+        for (Block* block : blocks)
+            block->dependencies = Dependencies(TicketRef(ticket.get(), false));
+    }
+    post(blocks);
+}
+
 /// For a block in no list.
 Taken BlockHeap::hand_out(Block& block) {
     block.state = Block::State::live;

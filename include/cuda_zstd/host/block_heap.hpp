@@ -64,6 +64,8 @@ public:
     /// The same of one or more blocks that have their dependencies, by any thread, with no lock: they are given by the
     /// next receive(). One atomic operation, as a rule.
     void post(std::span<Block* const> blocks) noexcept;
+    /// The same of blocks that all depend on one ticket (null: on nothing), which is counted once for all.
+    void post(std::span<Block* const> blocks, const TicketRef& ticket) noexcept;
     bool has_posted() const noexcept { return posted_.load(std::memory_order_relaxed) != nullptr; }
     /// Gives what was posted, in the order of the posts, and visits each block, the newest first. For who has the lock,
     /// before all else.
