@@ -111,12 +111,13 @@ void ArenaPool::note_failure(const out_of_memory& error) {
     source_failures_.fetch_add(1, std::memory_order_relaxed);
 }
 
-/// Maps chunk by chunk. Where the source fails, keeps what there is if it is what is needed, else nothing.
+/// Maps chunk by chunk. Where the source fails, keeps what is needed if there is as much, else nothing: the last of a
+/// device's memory is not for a pool to have in store, since launches need some of it, too.
 std::size_t ArenaPool::map_chunks(Arena& arena, std::byte* from, std::size_t bytes, std::size_t needed_bytes) {
     const auto offset = static_cast<std::size_t>(from - arena.range.base);
     std::size_t mapped_bytes = 0;
-    const auto undo = [&] {
-        for (; mapped_bytes != 0; mapped_bytes -= arena.chunk_bytes)
+    const auto undo = [&](std::size_t kept_bytes) {
+        for (; mapped_bytes > kept_bytes; mapped_bytes -= arena.chunk_bytes)
             source_->unmap(arena.range, offset + mapped_bytes - arena.chunk_bytes, arena.chunk_bytes);
     };
     try {
@@ -124,9 +125,9 @@ std::size_t ArenaPool::map_chunks(Arena& arena, std::byte* from, std::size_t byt
             source_->map(arena.range, offset + mapped_bytes, arena.chunk_bytes);
     } catch (const out_of_memory& error) {
         note_failure(error);
-        if (mapped_bytes < needed_bytes) undo();
+        undo(mapped_bytes < needed_bytes ? 0 : needed_bytes);
     } catch (...) {
-        undo();
+        undo(0);
         throw;
     }
     return mapped_bytes;

@@ -56,7 +56,12 @@ if [[ ! -e $prefix.nsys-rep ]]; then
         "(Debian: libdw1)." >&2
     exit $((status == 0 ? 1 : status))
 fi
-"$nsys" export --type=sqlite --force-overwrite=true --output="$prefix.sqlite" "$prefix.nsys-rep" >/dev/null || {
+# Versions that can leave payloads out do, unless they are told not to.
+export_options=()
+for option in --include-blobs --include-json; do
+    if grep -q -- "$option" <<<"$("$nsys" export --help 2>&1 || true)"; then export_options+=("$option=true"); fi
+done
+"$nsys" export --type=sqlite "${export_options[@]}" --force-overwrite=true --output="$prefix.sqlite" "$prefix.nsys-rep" >/dev/null || {
     echo "tools/profile.sh: nsys could not export $prefix.nsys-rep" >&2
     exit $((status == 0 ? 1 : status))
 }

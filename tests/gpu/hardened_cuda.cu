@@ -3,10 +3,9 @@
 // line. Headers alone, as in tests/hardened: what is hardened must not meet the library, which is not.
 //
 // Invariant: no mistake touches memory that is not mapped.
-#include "../hardened/arena.hpp"
-
 #include "cuda_zstd/device/audit_report.hpp"
 #include "cuda_zstd/device/hardened_audit.hpp"
+#include "cuda_zstd/heap/format.hpp"
 #include "cuda_zstd_device_pool.cuh"
 
 #include <gtest/gtest.h>
@@ -23,6 +22,11 @@ constexpr std::size_t arena_bytes = std::size_t{16} << 20;
 constexpr unsigned audit_threads = 256;
 
 __device__ std::uint32_t line_of_allocation;
+
+__global__ void formatting_kernel(void* arena, HeapLayout layout) {
+    cuda_env env;
+    format_heap(env, arena, layout, threadIdx.x, blockDim.x);
+}
 
 __global__ void allocating_kernel(DevicePoolRef pool, char** blocks, std::size_t bytes) {
     line_of_allocation = __LINE__ + 1;
@@ -58,11 +62,12 @@ protected:
     void SetUp() override {
         int devices = 0;
         if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device";
-        // A heap at rest holds no address, so one that was set up here may be used there.
-        const Arena here(arena_bytes, 8);
+        const HeapLayout layout = HeapLayout::for_arena(arena_bytes, 8);
         ASSERT_EQ(cudaMalloc(&arena_, arena_bytes), cudaSuccess);
-        ASSERT_EQ(cudaMemcpy(arena_, here.memory.get(), arena_bytes, cudaMemcpyDefault), cudaSuccess);
-        heap_ = HardenedHeap<cuda_env>::over(arena_, here.layout);
+        ASSERT_EQ(cudaMemset(arena_, 0, arena_bytes), cudaSuccess);
+        formatting_kernel<<<1, audit_threads>>>(arena_, layout);
+        finish();
+        heap_ = HardenedHeap<cuda_env>::over(arena_, layout);
         ASSERT_EQ(cudaMallocHost(&blocks_, 32 * sizeof(char*)), cudaSuccess);
         ASSERT_EQ(cudaMallocHost(&outcomes_, 32 * sizeof(Status)), cudaSuccess);
         ASSERT_EQ(cudaMallocHost(&report_, sizeof(FaultReport)), cudaSuccess);

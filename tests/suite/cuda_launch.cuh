@@ -41,6 +41,7 @@ struct Launch {
     static Backend& backend() { return Backend::get(BackendKind::cuda); }
     template <class Ref, class Body>
     static void run(cudaStream_t stream, const Ref& pool, unsigned threads, const Body& body) {
+        if (threads == 0) return; // no launch is of no thread
         body_kernel<<<(threads + 255) / 256, 256, 0, stream>>>(pool, threads, body);
         check_launch("body_kernel");
     }
