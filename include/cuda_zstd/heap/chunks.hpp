@@ -70,8 +70,11 @@ public:
     }
     /// Publishes how many pages claims look at, and which of them first (0: any). Calls are in stream order.
     CUDA_ZSTD_HD void set_extent(Env& env, std::uint32_t page_count, std::uint32_t near_count) const {
-        env.store_word(const_cast<std::uint32_t&>(supply_.pages.page_count), page_count, Order::relaxed);
-        env.store_word(const_cast<std::uint32_t&>(supply_.pages.near_count), near_count, Order::relaxed);
+        for (std::uint32_t station = 0; station < supply_.stations.count; ++station) {
+            const PageMap<Env>& pages = heap_.supply_of(station).pages;
+            env.store_word(const_cast<std::uint32_t&>(pages.page_count), page_count, Order::relaxed);
+            env.store_word(const_cast<std::uint32_t&>(pages.near_count), near_count, Order::relaxed);
+        }
     }
 
     CUDA_ZSTD_HD std::uint32_t free_pages(Env& env) const {

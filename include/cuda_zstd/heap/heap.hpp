@@ -5,11 +5,11 @@
 // blocks never overlap. The heap is a view: pointers into one arena, copied by value, owning nothing.
 //
 // The common path is inline and works on the view's own pointers, which a kernel has in its parameters. All that is
-// rare is reached through a copy of SlabSupply that lies in the arena: a member function called out of line takes
-// `this`, and were that the view, every thread would first copy it to its stack.
+// rare is reached through a copy of SlabSupply that lies in the arena, one for each processor: a member function called
+// out of line takes `this`, and were that the view, every thread would first copy it to its stack.
 //
 // Cost of the common case, for a group of lanes of one warp that want one size class: one load (cursor), one atomic for
-// the group (credits), one atomic for each 32 slots (bits). Free: one load a lane, one atomic for each word of bits and
+// the group (credits), one atomic for each word of slot bits, both words at once. Free: one load a lane, one atomic for each word of bits and
 // one for each slab.
 //
 // Ordering: what a thread did to a block before it freed it is visible to whoever gets those bytes next.
@@ -58,7 +58,7 @@ public:
     static CUDA_ZSTD_HD Heap over(void* arena, const HeapLayout& layout) {
         char* const base = static_cast<char*>(arena);
         Heap heap;
-        heap.supply_ = reinterpret_cast<const Supply*>(base + layout.control_offset + supply_copy_offset);
+        heap.supplies_ = base + layout.supplies_offset;
         heap.control_ = base + layout.control_offset;
         heap.pages_base_ = base + layout.pages_offset;
         heap.slabs_ = {reinterpret_cast<atom<std::uint64_t>*>(base + layout.slab_words_offset),
@@ -80,7 +80,7 @@ public:
         status = Status::invalid;
         bool waiting = kind < size_class_count;
         if (kind == run_kind) {
-            const std::uint32_t page = out_of_line(&Supply::claim_run_rarely)(supply_, env, bytes);
+            const std::uint32_t page = out_of_line(&Supply::claim_run_rarely)(&supply_here(env), env, bytes);
             status = page == no_page ? Status::full : page == no_page_now ? Status::contended : Status::ok;
             if (status == Status::ok) block = pages_base_ + (std::size_t{page} << page_shift);
         }
@@ -91,24 +91,29 @@ public:
             const unsigned rank = popcount(group & low_bits(env.lane()));
             Reserved got;
             if (waiting && rank == 0) got = reserve_slots(env, kind, popcount(group));
-            got.slots = env.shfl(lanes, got.slots, leader);
-            got.gone = env.shfl(lanes, got.gone, leader);
-            env.sync(lanes); // a shuffle orders no memory: what the leaders acquired holds for all from here
+            got.raw = env.shfl(lanes, got.raw, leader);
+            // The bits lie in one word or in two that are neighbors: the group's first lanes set them, a word each, at
+            // once.
+            const std::uint32_t slot = got.start() + rank;
+            std::uint32_t seen = 0;
+            if (waiting && rank < got.words()) seen = set_bits(env, got, rank);
+            seen = env.shfl(lanes, seen, rank < 32u - got.start() % 32u ? leader : lowest_bit(group & (group - 1u)));
+            env.sync(lanes); // a shuffle orders no memory: what these lanes acquired holds for all from here
             if (!waiting || (rank >= got.count() && got.count() != 0)) continue;
             waiting = false;
             if (got.count() == 0) {
                 status = static_cast<Status>(got.start());
                 continue;
             }
-            std::uint32_t slot = got.start() + rank;
-            if ((got.gone >> rank & 1u) != 0)
-                slot = out_of_line(&Supply::find_slot_rarely)(supply_, env, got.slab(), got.start(), rank);
-            if (slot == no_slot) {
+            std::uint32_t found = slot;
+            if ((seen >> (slot % 32u) & 1u) != 0)
+                found = out_of_line(&Supply::find_slot_rarely)(&supply_here(env), env, got.slab(), got.start(), rank);
+            if (found == no_slot) {
                 status = Status::contended;
                 continue;
             }
             status = Status::ok;
-            block = pages_base_ + (std::size_t{got.slab()} << page_shift) + std::size_t{slot} * slot_bytes_of(kind);
+            block = pages_base_ + (std::size_t{got.slab()} << page_shift) + std::size_t{found} * slot_bytes_of(kind);
         }
         const LaneMask failed = env.ballot(lanes, block == nullptr);
         if (failed != 0 && env.lane() == lowest_bit(failed)) note_failures(env, control_, bytes, popcount(failed));
@@ -122,7 +127,7 @@ public:
         if (block != nullptr) {
             place = locate(env, block);
             if (place.status == Status::ok && place.slot == no_slot)
-                place.status = supply_->release_run(env, place.page, place.entry);
+                place.status = supply_here(env).release_run(env, place.page, place.entry);
         }
         const bool in_slab = place.status == Status::ok && place.slot != no_slot;
         // Lanes whose slots share a word of bits clear them with one atomic, and give back the credits with another.
@@ -144,7 +149,7 @@ public:
         Status status = place.status;
         if (env.ballot(lanes, seen != ~0u || status != Status::ok) != 0)
             status = find_fault(env, control_, peers, place.slot, status, env.shfl(lanes, seen, lowest_bit(peers)));
-        if (now.needs_care(cleared)) supply_->take_care(env, place.page, now, cleared);
+        if (now.needs_care(cleared)) supply_here(env).take_care(env, place.page, now, cleared);
         env.sync(lanes); // together, so that no lane goes on while another owes the rest of this call
         return status;
     }
@@ -164,7 +169,11 @@ public:
                static_cast<std::size_t>(static_cast<const char*>(address) - pages_base_) >> page_shift < page_count_;
     }
 
-    CUDA_ZSTD_INLINE const Supply& supply() const { return *supply_; }
+    CUDA_ZSTD_INLINE const Supply& supply() const { return supply_of(0); }
+    /// The copy of one station: all are alike, but for what they say of the pages that claims take first.
+    CUDA_ZSTD_INLINE const Supply& supply_of(std::uint32_t station) const {
+        return *reinterpret_cast<const Supply*>(supplies_ + station * supply_stride_bytes);
+    }
     CUDA_ZSTD_INLINE char* pages_base() const { return pages_base_; }
     CUDA_ZSTD_INLINE const Stations& stations() const { return stations_; }
     CUDA_ZSTD_INLINE atom<std::uint32_t>& control(ControlCell cell) const { return control(control_, cell); }
@@ -190,14 +199,17 @@ private:
         return aligned_size_class_of(static_cast<std::uint32_t>(bytes), alignment);
     }
 
-    /// What a group's first lane got: SlabGrant in 64 bits, and which of the slots somebody else has.
+    /// What a group's first lane got: SlabGrant in 64 bits.
     struct Reserved {
-        std::uint64_t slots = 0;
-        std::uint32_t gone = 0;
+        std::uint64_t raw = 0;
 
-        CUDA_ZSTD_INLINE std::uint32_t slab() const { return static_cast<std::uint32_t>(slots >> 32); }
-        CUDA_ZSTD_INLINE std::uint32_t start() const { return static_cast<std::uint32_t>(slots) >> 8; }
-        CUDA_ZSTD_INLINE std::uint32_t count() const { return static_cast<std::uint32_t>(slots) & 0xffu; }
+        CUDA_ZSTD_INLINE std::uint32_t slab() const { return static_cast<std::uint32_t>(raw >> 32); }
+        CUDA_ZSTD_INLINE std::uint32_t start() const { return static_cast<std::uint32_t>(raw) >> 8; }
+        CUDA_ZSTD_INLINE std::uint32_t count() const { return static_cast<std::uint32_t>(raw) & 0xffu; }
+        /// Words of bits that the slots lie in: at most two, since a group has at most 32 lanes.
+        CUDA_ZSTD_INLINE std::uint32_t words() const {
+            return count() == 0 ? 0 : (start() % 32u + count() + 31u) / 32u;
+        }
     };
 
     /// Up to `want` slots of the class, from this processor's cursor, else from wherever there are any. A count of 0
@@ -212,22 +224,17 @@ private:
             grant = SlabMap<Env>::granted(old, grant.slab, size_class, want);
         }
         if (grant.count != want || (cursor.wants_next() && old.passes_half(want)))
-            grant = out_of_line(&Supply::reserve_rarely)(supply_, env, size_class, want, cursor.raw, old.raw);
-        Reserved got{std::uint64_t{grant.slab} << 32 | grant.start << 8 | grant.count, 0};
-        if (grant.count != 0) got.gone = set_slots(env, grant);
-        return got;
+            grant = out_of_line(&Supply::reserve_rarely)(&supply_here(env), env, size_class, want, cursor.raw, old.raw);
+        return {std::uint64_t{grant.slab} << 32 | grant.start << 8 | grant.count};
     }
 
-    /// Marks the slots of a grant as taken. They lie in one word of bits or in two that are neighbors. Returns those
-    /// that were: bit n for slot start + n.
-    CUDA_ZSTD_INLINE std::uint32_t set_slots(Env& env, const SlabGrant& grant) const {
-        atom<std::uint32_t>* const words = slabs_.bits_of(grant.slab) + grant.start / 32u;
-        const unsigned first = grant.start % 32u;
-        const std::uint32_t mask = low_bits(grant.count);
-        std::uint32_t gone = env.fetch_or(words[0], mask << first, Order::acquire) >> first;
-        if (first + grant.count > 32u)
-            gone |= env.fetch_or(words[1], mask >> (32u - first), Order::acquire) << (32u - first);
-        return gone & mask;
+    /// Marks those of the slots as taken that lie in one word of bits: of the word with the first (0) or the next one
+    /// (1). Returns the word as it was.
+    CUDA_ZSTD_INLINE std::uint32_t set_bits(Env& env, const Reserved& got, std::uint32_t word) const {
+        const unsigned first = got.start() % 32u;
+        const std::uint32_t mask = low_bits(got.count());
+        return env.fetch_or(slabs_.bits_of(got.slab())[got.start() / 32u + word],
+                            word == 0 ? mask << first : mask >> (32u - first), Order::acquire);
     }
 
     /// What is wrong with the caller's pointer, once something is with one of the lanes'. `seen`: as in deallocate().
@@ -263,6 +270,8 @@ private:
         return {Status::ok, page - entry.pages_before(), slot, entry};
     }
 
+    CUDA_ZSTD_INLINE const Supply& supply_here(Env& env) const { return supply_of(stations_.here(env)); }
+
     static CUDA_ZSTD_INLINE atom<std::uint32_t>& control(char* block, ControlCell cell) {
         return *reinterpret_cast<atom<std::uint32_t>*>(block + static_cast<unsigned>(cell) * 128u);
     }
@@ -273,7 +282,7 @@ private:
             env.store(control(control_block, ControlCell::first_failed_bytes), clipped, Order::relaxed);
     }
 
-    const Supply* supply_ = nullptr; ///< in the arena
+    char* supplies_ = nullptr; ///< in the arena
     char* control_ = nullptr;
     char* pages_base_ = nullptr;
     SlabMap<Env> slabs_{};

@@ -40,8 +40,9 @@ struct SlabList {
     }
 
     /// The slab put there last, or `empty`. Cost: two dependent loads and one compare-and-swap.
-    CUDA_ZSTD_HD std::uint32_t pop(Env& env) const {
-        std::uint64_t seen = env.load(*head, Order::acquire);
+    CUDA_ZSTD_HD std::uint32_t pop(Env& env) const { return pop(env, look(env)); }
+    /// The same for a caller that has had a look at the list before.
+    CUDA_ZSTD_HD std::uint32_t pop(Env& env, std::uint64_t seen) const {
         while (static_cast<std::uint32_t>(seen) != 0) {
             const std::uint32_t slab = static_cast<std::uint32_t>(seen) - 1u;
             const std::uint32_t below = env.load(next[slab], Order::relaxed);
@@ -59,9 +60,9 @@ struct SlabList {
         return empty;
     }
 
-    CUDA_ZSTD_HD bool is_empty(Env& env) const {
-        return static_cast<std::uint32_t>(env.load(*head, Order::acquire)) == 0;
-    }
+    CUDA_ZSTD_INLINE std::uint64_t look(Env& env) const { return env.load(*head, Order::acquire); }
+    static CUDA_ZSTD_INLINE bool seems_empty(std::uint64_t seen) { return static_cast<std::uint32_t>(seen) == 0; }
+    CUDA_ZSTD_HD bool is_empty(Env& env) const { return seems_empty(look(env)); }
 
 private:
     static CUDA_ZSTD_INLINE std::uint64_t retag(std::uint64_t seen, std::uint32_t slab_plus_one) {

@@ -82,7 +82,7 @@ struct SlabShelf {
         if (!now.is_slab() || now.listed()) return;
         stations.begin_move(env);
         while (now.is_slab() && !now.listed() && now.credits() > 0) {
-            if (now.all_free()) {
+            if (now.all_free() && goes_at_once(env, slab, now)) {
                 if (!env.compare_exchange(slabs.words[slab], now.raw, now.retired().raw, Order::acq_rel)) continue;
                 give_pages_back(env, slab, now.pages());
                 break;
@@ -91,10 +91,20 @@ struct SlabShelf {
                 continue;
             // Counted before anybody can reach it, and before the move ends.
             env.fetch_add(stations.listed_count<Env>(now.size_class()), 1u, Order::relaxed);
-            settle(env, slab);
+            if (goes_at_once(env, slab, now))
+                settle(env, slab);
+            else
+                shelve(env, slab, now.size_class());
             break;
         }
         stations.end_move(env);
+    }
+
+    /// Whether an empty slab that nobody has listed gives its pages back at once: one that a single group fills, since
+    /// lists would be crowded with those, and one whose chunk is to be drained. A larger one is listed, for whoever
+    /// wants its class next: to make it anew takes longer than to find it.
+    CUDA_ZSTD_INLINE bool goes_at_once(Env& env, std::uint32_t slab, SlabWord now) const {
+        return now.slots() <= 32 || pages.is_far(env, slab);
     }
 
     /// Where slabs are listed that lie behind the near pages: nobody looks there while there are near pages or slabs,
@@ -112,8 +122,13 @@ struct SlabShelf {
             if (!left.is_slab()) give_pages_back(env, slab, was.pages());
             return;
         }
+        shelve(env, slab, now.size_class());
+    }
+
+    /// Puts a held slab on its list.
+    CUDA_ZSTD_HD void shelve(Env& env, std::uint32_t slab, unsigned size_class) const {
         const unsigned station = pages.is_far(env, slab) ? far_station() : stations.here(env);
-        list_of(now.size_class(), station).push(env, slab);
+        list_of(size_class, station).push(env, slab);
         published(env, slab);
     }
 
@@ -131,12 +146,12 @@ struct SlabShelf {
 
     /// The size of a slab that follows one of `previous_log2` (-1: none), at least for `want` blocks if the heap has
     /// them: twice as large, eight times when it was waited for, since then they are needed faster than they come. No
-    /// larger than a share of the pages that are free now, a small one where nobody waited.
-    CUDA_ZSTD_HD std::uint32_t size_after(Env& env, unsigned size_class, int previous_log2, std::uint32_t want,
-                                          Haste haste) const {
+    /// larger than a share of the pages that are free, a small one where nobody waited.
+    CUDA_ZSTD_HD std::uint32_t size_after(unsigned size_class, int previous_log2, std::uint32_t want, Haste haste,
+                                          std::uint32_t free_pages) const {
         const std::uint64_t slot_bytes = slot_bytes_of(size_class);
         const auto grown = static_cast<std::uint32_t>(previous_log2 + (haste == Haste::waited ? 3 : 1));
-        const std::uint32_t share = env.load(*pages.free_count, Order::relaxed) / (2u * stations.count);
+        const std::uint32_t share = free_pages / (2u * stations.count);
         std::uint32_t log2_pages = 0;
         while (log2_pages < slab_log2_pages && 2u << log2_pages <= share &&
                ((page_bytes << log2_pages) < want * slot_bytes ||

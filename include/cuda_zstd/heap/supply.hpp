@@ -46,7 +46,7 @@ struct SlabSupply : PageRuns<Env> {
             if (part.count != want) supply->give_back(env, slab_plus_1 - 1u, want - part.count);
             if (part.count != 0) return part;
         }
-        return supply->refill(env, size_class, station, want);
+        return supply->refill(env, size_class, station, want, Cursor{cursor_raw});
     }
 
     /// Another slot than the one that somebody else has, for a lane that has a credit of the slab: see find_slot. When
@@ -59,8 +59,9 @@ struct SlabSupply : PageRuns<Env> {
     }
 
 private:
-    /// Reserves up to `want` slots of the class when the cursor's slab had none.
-    CUDA_ZSTD_RARE SlabGrant refill(Env& env, unsigned size_class, unsigned station, std::uint32_t want) const {
+    /// Reserves up to `want` slots of the class when the slab of the cursor, found as `seen`, had none.
+    CUDA_ZSTD_RARE SlabGrant refill(Env& env, unsigned size_class, unsigned station, std::uint32_t want,
+                                    Cursor seen) const {
         if (fills_a_slab(size_class, want)) {
             const SlabGrant own = take_own_slab(env, size_class, station, want);
             if (own.count != 0) return own;
@@ -69,11 +70,16 @@ private:
         unsigned looks = 0;
         unsigned overtaken = 0;
         Haste haste = Haste::none;
+        bool is_known = true; // that the slab has none
         for (unsigned turn = 0; turn < supply_turns;) {
-            const Cursor seen{env.load(cursor, Order::acquire)};
-            bool in_debt = false;
-            SlabGrant grant = from_slab(env, seen.current_plus_1(), size_class, want, in_debt);
-            if (grant.count != 0) return grant;
+            SlabGrant grant{0, 0, 0};
+            if (!is_known) {
+                bool in_debt = false;
+                seen = Cursor{env.load(cursor, Order::acquire)};
+                grant = from_slab(env, seen.current_plus_1(), size_class, want, in_debt);
+                if (grant.count != 0) return grant;
+            }
+            is_known = false;
             if (seen.busy()) {
                 haste = Haste::waited;
                 looks = await_change(env, cursor, seen.raw, looks);
@@ -111,6 +117,33 @@ private:
     }
     static constexpr std::uint32_t own_slab_pages = 8;
 
+    /// What decides where the next slab comes from, all looked at at once: one look takes as long as all.
+    struct Look {
+        std::uint64_t list = 0;       ///< the head of the station's list
+        std::uint32_t free_pages = 0; ///< or more
+        int current_log2 = -1;        ///< of the slab that the cursor has; -1 when it has none
+        bool has_plenty = false;      ///< of free pages: then a slab may be made before it is needed
+        bool is_late = false;         ///< the cursor has changed
+    };
+    CUDA_ZSTD_INLINE Look look(Env& env, const atom<std::uint64_t>& cursor, const SlabList<Env>& list,
+                               Cursor seen) const {
+        const atom<std::uint32_t>& free_count = *pages.free_count;
+        const atom<std::uint64_t>* const words = slabs.words;
+        const std::uint32_t all_pages = pages.pages_now(env);
+        const std::uint32_t near_pages = pages.near_now(env);
+        Look found;
+        found.free_pages = env.load(free_count, Order::relaxed);
+        const std::uint64_t now = env.load(cursor, Order::relaxed);
+        SlabWord current{0};
+        if (seen.current_plus_1() != 0) current.raw = env.load(words[seen.current_plus_1() - 1u], Order::relaxed);
+        found.list = list.look(env);
+        found.is_late = now != seen.raw;
+        if (seen.current_plus_1() != 0) found.current_log2 = static_cast<int>(current.log2_pages());
+        // A heap that drains makes no slab that is not needed.
+        found.has_plenty = found.free_pages > all_pages / 4u && near_pages == 0;
+        return found;
+    }
+
     /// Brings a cursor that wants one its next slab, while there is still something in the present one. `seen` is the
     /// cursor as the caller found it. Nobody waits for this: who empties the present slab meanwhile brings another.
     CUDA_ZSTD_RARE void prepare(Env& env, unsigned size_class, unsigned station, std::uint64_t seen_raw,
@@ -118,10 +151,10 @@ private:
         atom<std::uint64_t>& cursor = cursor_of(size_class, station);
         const Cursor seen{seen_raw};
         const SlabList<Env> list = list_of(size_class, station);
-        const bool may_make = has_plenty(env);
-        if (!may_make && list.is_empty(env)) return;
+        const Look now = look(env, cursor, list, seen);
+        if (now.is_late || (!now.has_plenty && list.seems_empty(now.list))) return;
         stations.begin_move(env);
-        const std::uint32_t slab = next_slab(env, list, seen.current_plus_1() - 1u, size_class, may_make, haste);
+        const std::uint32_t slab = next_slab(env, list, now, size_class, 1, haste);
         if (slab != no_slab) {
             std::uint64_t expected = seen_raw;
             const Cursor ready = Cursor::of(seen.current_plus_1(), slab + 1u);
@@ -134,14 +167,14 @@ private:
         stations.end_move(env);
     }
 
-    /// A slab to follow `present`, held by the caller: from the list, or of pages that nobody is short of. A slab of
-    /// the list that is empty and much too small makes room for a larger one.
-    CUDA_ZSTD_HD std::uint32_t next_slab(Env& env, const SlabList<Env>& list, std::uint32_t present,
-                                         unsigned size_class, bool may_make, Haste haste) const {
-        const std::uint32_t slab = list.pop(env);
-        if (!may_make) return slab;
+    /// A slab to follow the present one, held by the caller: from the list, or of pages that nobody is short of. A slab
+    /// of the list that is empty and much too small makes room for a larger one.
+    CUDA_ZSTD_INLINE std::uint32_t next_slab(Env& env, const SlabList<Env>& list, const Look& now, unsigned size_class,
+                                             std::uint32_t want, Haste haste) const {
+        const std::uint32_t slab = list.pop(env, now.list);
+        if (!now.has_plenty) return slab;
         const std::uint32_t log2_pages =
-            this->size_after(env, size_class, static_cast<int>(word(env, present).log2_pages()), 1, haste);
+            this->size_after(size_class, now.current_log2, want, haste, now.free_pages);
         if (slab != no_slab && !makes_room(env, slab, log2_pages)) return slab;
         return this->make_slab(env, size_class, log2_pages, 0).slab;
     }
@@ -154,11 +187,6 @@ private:
     }
     /// An empty slab is replaced by one of at least 2^2 times its size: less is not worth the work.
     static constexpr unsigned much_smaller_log2 = 2;
-
-    /// Whether more than a quarter of all pages is free: then a slab may be made before it is needed.
-    CUDA_ZSTD_INLINE bool has_plenty(Env& env) const {
-        return pages.may_have(env, pages.pages_now(env) / 4u + 1u) && pages.near_now(env) == 0;
-    }
 
     static CUDA_ZSTD_INLINE SlabGrant refused(Status status) {
         return SlabGrant{0, static_cast<std::uint32_t>(status), 0};
@@ -235,16 +263,15 @@ private:
     /// nothing replaces leaves its cursor, so that nobody goes on subtracting from it.
     CUDA_ZSTD_RARE SlabGrant bring(Env& env, atom<std::uint64_t>& cursor, Cursor seen, unsigned size_class,
                                    unsigned station, std::uint32_t want, Haste haste) const {
-        const bool may_bring = may_bring_slab(env, size_class, station);
-        if (!may_bring && seen.current_plus_1() == 0) return search(env, size_class, station, want);
+        if (seen.current_plus_1() == 0 && !may_bring_slab(env, size_class, station))
+            return search(env, size_class, station, want);
         SlabGrant grant = refused(Status::contended);
         // All who wait at a cursor find it exhausted at one time: most of them are too late by now.
         if (env.load(cursor, Order::relaxed) != seen.raw) return grant;
         stations.begin_move(env);
         std::uint64_t expected = seen.raw;
         if (env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) {
-            const std::uint32_t slab =
-                may_bring ? acquire_slab(env, size_class, station, seen.current_plus_1(), want, haste) : no_slab;
+            const std::uint32_t slab = acquire_slab(env, seen.made_busy(), size_class, station, want, haste);
             env.store(cursor, Cursor::of(slab == no_slab ? 0 : slab + 1u, 0).raw, Order::release);
             if (slab != no_slab) {
                 grant = reserve(env, slab, size_class, want);
@@ -275,16 +302,20 @@ private:
     static constexpr unsigned neighbors_asked = 8;
 
     /// A held slab of the class: from this station's list, else made of free pages, else from another station's list.
-    /// Where pages are not plenty, neighbors' lists come first.
-    CUDA_ZSTD_RARE std::uint32_t acquire_slab(Env& env, unsigned size_class, unsigned station,
-                                              std::uint32_t exhausted_plus_1, std::uint32_t want, Haste haste) const {
-        std::uint32_t slab = list_of(size_class, station).pop(env);
-        if (slab == no_slab && !has_plenty(env)) slab = take_from_neighbor(env, size_class, station);
-        const int previous_log2 =
-            exhausted_plus_1 == 0 ? -1 : static_cast<int>(word(env, exhausted_plus_1 - 1u).log2_pages());
-        const std::uint32_t log2_pages = this->size_after(env, size_class, previous_log2, want, haste);
-        if (slab != no_slab && !makes_room(env, slab, log2_pages)) return slab;
-        slab = this->make_slab(env, size_class, log2_pages, 0).slab;
+    /// Where pages are not plenty, neighbors' lists come before pages.
+    CUDA_ZSTD_RARE std::uint32_t acquire_slab(Env& env, Cursor seen, unsigned size_class, unsigned station,
+                                              std::uint32_t want, Haste haste) const {
+        const SlabList<Env> list = list_of(size_class, station);
+        const Look now = look(env, cursor_of(size_class, station), list, seen);
+        std::uint32_t slab = next_slab(env, list, now, size_class, want, haste);
+        if (slab == no_slab && !now.has_plenty) {
+            slab = take_from_neighbor(env, size_class, station);
+            if (slab == no_slab)
+                slab = this->make_slab(env, size_class,
+                                       this->size_after(size_class, now.current_log2, want, haste, now.free_pages), 0)
+                           .slab;
+        }
+        if (slab != no_slab || !this->has_listed(env, size_class)) return slab;
         for (unsigned other = 0; slab == no_slab && other < stations.count; ++other)
             slab = list_of(size_class, other).pop(env);
         return slab;
