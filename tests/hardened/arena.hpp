@@ -3,7 +3,6 @@
 #pragma once
 
 #include "cuda_zstd/env/solo_env.hpp"
-#include "cuda_zstd/heap/chunks.hpp"
 #include "cuda_zstd/heap/format.hpp"
 #include "cuda_zstd/heap/heap.hpp"
 
@@ -19,17 +18,11 @@ struct Freer {
 };
 
 struct Arena {
-    /// Whether there is memory behind the pages from the start, or they are away (HeapChunks).
-    enum class Memory : unsigned char { all, none };
-
-    explicit Arena(std::size_t bytes, unsigned processors = 2, Memory behind = Memory::all)
+    explicit Arena(std::size_t bytes, unsigned processors = 2)
         : memory(std::aligned_alloc(page_bytes, bytes)), layout(HeapLayout::for_arena(bytes, processors)) {
         std::memset(memory.get(), 0, bytes);
         solo_env env;
-        if (behind == Memory::all)
-            format_heap(env, memory.get(), layout, 0, 1);
-        else
-            HeapChunks<solo_env>::format(env, memory.get(), layout, 0, 1);
+        format_heap(env, memory.get(), layout, 0, 1);
     }
     template <class T>
     T* at(std::size_t offset) const {

@@ -21,6 +21,15 @@ using namespace cuda_zstd;
 using namespace cuda_zstd::test;
 static_assert(Hardening::quarantine_blocks == 8);
 
+/// With no memory behind its pages yet (HeapChunks).
+struct GrowingArena : Arena {
+    explicit GrowingArena(std::size_t bytes) : Arena(bytes) {
+        std::memset(memory.get(), 0, layout.metadata_bytes);
+        solo_env env;
+        HeapChunks<solo_env>::format(env, memory.get(), layout, 0, 1);
+    }
+};
+
 class HardenedHeapTest : public ::testing::Test {
 protected:
     char* take(std::size_t bytes, std::uint32_t alignment = 16) {
@@ -242,7 +251,7 @@ TEST_F(HardenedHeapTest, AHeaderOfAnotherSlabIsNoWitness) {
 /// What a heap that grows is told to grow by is what the request will take.
 TEST(HardenedHeapThatGrows, ARequestBeyondTheExtentHasRoomForItsHeader) {
     using Heaps = HardenedHeap<solo_env>;
-    const Arena arena(std::size_t{12} << 20, 2, Arena::Memory::none);
+    const GrowingArena arena(std::size_t{12} << 20);
     const auto heap = Heaps::over(arena.memory.get(), arena.layout);
     const HeapChunks<solo_env> chunks(heap.inner(), 32);
     solo_env env;
@@ -267,7 +276,7 @@ TEST(HardenedHeapInTheSimulator, ARequestBesideGrowthHasRoomForItsHeader) {
     sim::Simulation simulation({});
     unsigned served = 0;
     for (std::uint64_t seed = 1; seed <= 60; ++seed) {
-        const Arena arena(std::size_t{12} << 20, 2, Arena::Memory::none);
+        const GrowingArena arena(std::size_t{12} << 20);
         const auto heap = HardenedHeap<Env>::over(arena.memory.get(), arena.layout);
         const HeapChunks<Env> chunks(heap.inner(), 32);
         const std::size_t bytes = std::size_t{33} << page_shift;
