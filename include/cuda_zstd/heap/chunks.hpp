@@ -70,6 +70,7 @@ public:
     }
     /// Publishes how many pages claims look at, and which of them first (0: any). Calls are in stream order.
     CUDA_ZSTD_HD void set_extent(Env& env, std::uint32_t page_count, std::uint32_t near_count) const {
+        env.store(heap_.control(ControlCell::drain_words), most_drain_words, Order::relaxed);
         env.store_word(const_cast<std::uint32_t&>(supply_.pages.page_count), page_count, Order::relaxed);
         env.store_word(const_cast<std::uint32_t&>(supply_.pages.near_count), near_count, Order::relaxed);
     }

@@ -31,8 +31,12 @@ CUDA_ZSTD_HD void format_heap(Env& env, void* arena, const HeapLayout& layout, s
     env.store(heap.control(ControlCell::mapped_pages), layout.page_count, Order::relaxed);
     static_assert(sizeof(SlabSupply<Env>) <= control_bytes - supply_copy_offset);
     auto& supply = *reinterpret_cast<SlabSupply<Env>*>(base + layout.control_offset + supply_copy_offset);
-    supply.pages = {page_bits, &heap.control(ControlCell::free_pages), &heap.control(ControlCell::least_free_pages),
-                    layout.page_count};
+    supply.pages = {page_bits,
+                    &heap.control(ControlCell::free_pages),
+                    &heap.control(ControlCell::least_free_pages),
+                    layout.page_count,
+                    0,
+                    &heap.control(ControlCell::drain_words)};
     supply.slabs = {reinterpret_cast<typename Env::template atom<std::uint64_t>*>(base + layout.slab_words_offset),
                     reinterpret_cast<typename Env::template atom<std::uint32_t>*>(base + layout.slot_bits_offset)};
     supply.entries = reinterpret_cast<typename Env::template atom<std::uint32_t>*>(base + layout.page_entries_offset);

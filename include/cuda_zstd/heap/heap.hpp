@@ -43,6 +43,7 @@ enum class ControlCell : unsigned {
     peak_pages_before, ///< the most that were in use before the heap last changed its size
     sweep_mark,        ///< became_empty when the sweep began that is not yet through
     sweep_at,          ///< how far it is
+    drain_words,       ///< what searches may still pass before a heap that drains ends to
 };
 
 template <class Env>

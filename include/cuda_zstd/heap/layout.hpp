@@ -70,8 +70,8 @@ struct HeapLayout {
 
 /// Bytes of the block at the head of the metadata: a line of 128 B for each cell that many processors write, and four
 /// for the heap's own copy of its SlabSupply.
-inline constexpr std::size_t control_bytes = 17 * 128;
-inline constexpr std::size_t supply_copy_offset = 13 * 128;
+inline constexpr std::size_t control_bytes = 18 * 128;
+inline constexpr std::size_t supply_copy_offset = 14 * 128;
 
 inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned processors) {
     HeapLayout layout;
