@@ -83,4 +83,31 @@ TEST_F(Draining, EndsForRunsThatFindTheirPlaceFarBehind) {
     EXPECT_GT(requests, most_requests_ / 4);
 }
 
+/// Who grows is short of pages, and not of chunks that fill up: runs stay together, and slabs are made as ever.
+TEST_F(Draining, GoesOnForRunsWhenTheHeapGrows) {
+    const HeapChunks<solo_env> chunks(heap_, 32);
+    const std::uint32_t all_pages = arena_.layout.page_count / 32 * 32;
+    const PageMap<solo_env>& map = heap_.supply().pages;
+    chunks.set_extent(env_, all_pages - 32, 0);
+    chunks.set_extent(env_, all_pages, chunks.near_as_it_drains);
+    EXPECT_FALSE(drains()) << "it did not drain before";
+    char* const holder = take((near_pages_ - 4) * std::size_t{page_bytes});
+    chunks.set_extent(env_, all_pages - 32, near_pages_);
+    EXPECT_TRUE(map.has_far(env_));
+    give(take(run_bytes));
+    const std::uint32_t left = env_.load(*map.drain_words, Order::relaxed);
+    EXPECT_LT(left, most_drain_words);
+    chunks.set_extent(env_, all_pages, chunks.near_as_it_drains);
+    EXPECT_EQ(env_.load(*map.drain_words, Order::relaxed), left) << "growth buys no further searches";
+    EXPECT_FALSE(map.has_far(env_));
+    EXPECT_FALSE(map.is_far(env_, all_pages - 1));
+    char* const first = take(run_bytes);
+    for (unsigned count = 1; count < 20; ++count)
+        EXPECT_EQ(page_of(take(run_bytes)), page_of(first) + count * 4);
+    give(first);
+    EXPECT_EQ(take(run_bytes), first);
+    give(holder);
+    EXPECT_EQ(page_of(take(run_bytes)), 0u);
+}
+
 } // namespace

@@ -96,16 +96,21 @@ struct PageMap {
     /// decide, so whoever works with an older count is as right.
     std::uint32_t page_count;
     /// Pages that claims take first, from the first; 0: there is no such preference. What lies behind them is claimed
-    /// when there is no run in front. The preference ends when a claim of one page finds none, or when its searches
-    /// have passed `most_drain_words`: a heap that is short of pages, or does not drain, does not look for long again
-    /// and again.
+    /// when there is no run in front; runs go to the first place, which may be of all pages. The preference ends when a
+    /// claim of one page finds none, or when its searches have passed `most_drain_words`: a heap that is short of
+    /// pages, or does not drain, does not look for long again and again.
     std::uint32_t near_count = 0;
     /// Words that searches may still pass before the preference ends.
     atom<std::uint32_t>* drain_words = nullptr;
 
     CUDA_ZSTD_INLINE std::uint32_t pages_now(Env& env) const { return env.load_word(page_count, Order::relaxed); }
     CUDA_ZSTD_INLINE std::uint32_t near_now(Env& env) const { return env.load_word(near_count, Order::relaxed); }
-    /// Whether claims leave the page alone as long as they find others.
+    /// Whether there are pages that claims leave alone as long as they find others.
+    CUDA_ZSTD_INLINE bool has_far(Env& env) const {
+        const std::uint32_t near_pages = near_now(env);
+        return near_pages != 0 && near_pages < pages_now(env);
+    }
+    /// Whether the page is one of these.
     CUDA_ZSTD_INLINE bool is_far(Env& env, std::uint32_t page) const {
         const std::uint32_t near_pages = near_now(env);
         return near_pages != 0 && page >= near_pages;

@@ -157,7 +157,7 @@ private:
 
     /// Whether more than a quarter of all pages is free: then a slab may be made before it is needed.
     CUDA_ZSTD_INLINE bool has_plenty(Env& env) const {
-        return pages.may_have(env, pages.pages_now(env) / 4u + 1u) && pages.near_now(env) == 0;
+        return pages.may_have(env, pages.pages_now(env) / 4u + 1u) && !pages.has_far(env);
     }
 
     static CUDA_ZSTD_INLINE SlabGrant refused(Status status) {
