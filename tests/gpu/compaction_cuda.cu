@@ -2,6 +2,7 @@
 #include "../suite/cuda_launch.cuh"
 
 #include "../suite/compaction.inc"
+#include "../suite/compaction_policy.inc"
 
 namespace cuda_zstd::test {
 
