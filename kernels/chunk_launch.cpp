@@ -8,6 +8,8 @@
 
 namespace cuda_zstd {
 
+static_assert(ClaimExtent::near_as_it_drains == HeapChunks<solo_env>::near_as_it_drains);
+
 void launch_chunk_setup(Backend& backend, cudaStream_t stream, const ChunkedHeap& heap) {
     const DeviceScope device(backend);
     if (backend.kind() == BackendKind::cuda) return detail::chunk_setup_on_cuda(stream, heap);

@@ -26,6 +26,9 @@ struct ChunkBatch {
 
 /// What claims look at: so many pages, and of these the first `near_pages` before the others (0: any).
 struct ClaimExtent {
+    /// After a growth: none of the pages is behind, but where the heap drains, runs go to the first place still.
+    static constexpr std::uint32_t near_as_it_drains = 0xffffffffu;
+
     std::uint32_t pages = 0;
     std::uint32_t near_pages = 0;
 };

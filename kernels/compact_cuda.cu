@@ -38,16 +38,8 @@ __global__ void abandon_kernel(CompactionTask task) {
     env.compare_exchange(task.work.state().owner, own, 0u, Order::acq_rel);
 }
 
-// The quiet form. A launch whose area belongs to another does nothing in any of its kernels.
-
-__global__ void __launch_bounds__(threads) empty_cursors_kernel(CompactionTask task) {
-    cuda_env env;
-    if (!is_owner(env, task.work, task.launch)) return;
-    const Heap<cuda_env> view = Heap<cuda_env>::over(task.heap.base, task.heap.layout);
-    const QuietCompaction<cuda_env> compaction(view, task.work);
-    const std::uint32_t cell = blockIdx.x * threads + threadIdx.x;
-    if (cell < compaction.station_cells()) compaction.empty_cursor(env, cell);
-}
+// The quiet form. A launch whose area belongs to another does nothing in any of its kernels. All before the last one
+// write to the work area alone, so where one of them cannot be launched, the heap is as it was.
 
 /// A thread a page.
 __global__ void __launch_bounds__(threads) rank_kernel(CompactionTask task) {
@@ -59,34 +51,48 @@ __global__ void __launch_bounds__(threads) rank_kernel(CompactionTask task) {
     if (threadIdx.x < size_class_count) ranked[threadIdx.x] = 0;
     __syncthreads();
     const std::uint32_t page = blockIdx.x * threads + threadIdx.x;
-    QuietCompaction<cuda_env>::Found found;
-    if (page < task.work.page_count) found = compaction.rank(env, page);
-    if (found.rank != SlabRank::none) atomicAdd(&ranked[SlabRank::size_class(found.rank)], 1u);
-    using Reduce = cub::BlockReduce<std::uint32_t, threads>;
-    __shared__ typename Reduce::TempStorage storage;
-    const std::uint32_t pages = Reduce(storage).Sum(found.freed_pages);
-    const std::uint32_t slabs = static_cast<std::uint32_t>(__syncthreads_count(found.freed_pages != 0));
-    if (threadIdx.x == 0) compaction.add_free_pages(env, slabs, pages);
+    if (page < task.work.page_count) {
+        const std::uint16_t rank = compaction.rank(env, page);
+        if (compaction.is_place(rank)) atomicAdd(&ranked[SlabRank::size_class(rank)], 1u);
+    }
+    __syncthreads();
     if (threadIdx.x < size_class_count && ranked[threadIdx.x] != 0)
         env.fetch_add(task.work.state().ranked[threadIdx.x], ranked[threadIdx.x], Order::relaxed);
 }
 
-/// A thread for each page or station, whichever are more.
-__global__ void __launch_bounds__(threads) link_kernel(CompactionTask task) {
+/// A thread a station of a class.
+__global__ void __launch_bounds__(threads) keep_kernel(CompactionTask task) {
+    cuda_env env;
+    if (!is_owner(env, task.work, task.launch)) return;
+    const Heap<cuda_env> view = Heap<cuda_env>::over(task.heap.base, task.heap.layout);
+    const QuietCompaction<cuda_env> compaction(view, task.work);
+    const std::uint32_t cell = blockIdx.x * threads + threadIdx.x;
+    if (cell < compaction.station_cells()) compaction.keep(env, cell);
+}
+
+/// A thread for each page or station, whichever are more. The only one that changes the heap.
+__global__ void __launch_bounds__(threads) apply_kernel(CompactionTask task) {
     cuda_env env;
     if (!is_owner(env, task.work, task.launch)) return;
     const Heap<cuda_env> view = Heap<cuda_env>::over(task.heap.base, task.heap.layout);
     const QuietCompaction<cuda_env> compaction(view, task.work);
     using Scan = cub::BlockScan<std::uint32_t, threads>;
-    __shared__ typename Scan::TempStorage storage;
+    using Reduce = cub::BlockReduce<std::uint32_t, threads>;
+    __shared__ union {
+        typename Scan::TempStorage scan;
+        typename Reduce::TempStorage reduce;
+    } storage;
     __shared__ std::uint32_t begin_of[size_class_count + 1];
     static_assert(size_class_count < threads);
     std::uint32_t before = 0;
     if (threadIdx.x < size_class_count) before = env.load(task.work.state().ranked[threadIdx.x], Order::relaxed);
-    Scan(storage).ExclusiveSum(before, before);
+    Scan(storage.scan).ExclusiveSum(before, before);
     if (threadIdx.x <= size_class_count) begin_of[threadIdx.x] = before;
     __syncthreads();
-    compaction.link(env, blockIdx.x * threads + threadIdx.x, begin_of);
+    const std::uint32_t freed = compaction.apply(env, blockIdx.x * threads + threadIdx.x, begin_of);
+    const std::uint32_t pages = Reduce(storage.reduce).Sum(freed);
+    const auto slabs = static_cast<std::uint32_t>(__syncthreads_count(freed != 0));
+    if (threadIdx.x == 0) compaction.add_free_pages(env, slabs, pages);
 }
 
 // The online form.
@@ -201,6 +207,7 @@ __global__ void __launch_bounds__(online_warps* warp_lanes)
 }
 
 void check_sort(cudaError_t error) {
+    if (detail::launch_fault.is_due()) error = cudaErrorLaunchOutOfResources;
     if (error != cudaSuccess) throw cuda_error(std::string("sorting slabs failed: ") + cudaGetErrorString(error));
 }
 
@@ -214,8 +221,9 @@ std::size_t sort_bytes_on_cuda(std::uint32_t page_count) {
     std::uint16_t* sorted_ranks = nullptr;
     const std::uint32_t* slabs = nullptr;
     std::uint32_t* sorted_slabs = nullptr;
-    check_sort(
-        cub::DeviceRadixSort::SortPairs(nullptr, bytes, ranks, sorted_ranks, slabs, sorted_slabs, page_count, 0, 16));
+    const cudaError_t error =
+        cub::DeviceRadixSort::SortPairs(nullptr, bytes, ranks, sorted_ranks, slabs, sorted_slabs, page_count, 0, 16);
+    if (error != cudaSuccess) throw cuda_error(std::string("asking CUB failed: ") + cudaGetErrorString(error));
     return bytes;
 }
 
@@ -232,18 +240,18 @@ void abandon_on_cuda(cudaStream_t stream, const CompactionTask& task) noexcept {
 void quiet_on_cuda(cudaStream_t stream, const CompactionTask& task) {
     const CompactionWork& work = task.work;
     const std::uint32_t cells = size_class_count * task.heap.layout.stations;
-    empty_cursors_kernel<<<blocks_for(cells), threads, 0, stream>>>(task);
-    check_launch("empty_cursors_kernel");
     rank_kernel<<<blocks_for(work.page_count), threads, 0, stream>>>(task);
     check_launch("rank_kernel");
+    keep_kernel<<<blocks_for(cells), threads, 0, stream>>>(task);
+    check_launch("keep_kernel");
     std::size_t sort_bytes = work.sort_bytes;
     // Sorting the arrays of a launch that does not own them would disturb their owner's: a graph's compaction in its
     // quiet form promises that there is none.
     check_sort(cub::DeviceRadixSort::SortPairs(
         work.sort_area(), sort_bytes, static_cast<const std::uint16_t*>(work.ranks()), work.sorted_ranks(),
         static_cast<const std::uint32_t*>(work.slabs()), work.sorted_slabs(), work.page_count, 0, 16, stream));
-    link_kernel<<<blocks_for(std::max(work.page_count, cells)), threads, 0, stream>>>(task);
-    check_launch("link_kernel");
+    apply_kernel<<<blocks_for(std::max(work.page_count, cells)), threads, 0, stream>>>(task);
+    check_launch("apply_kernel");
 }
 
 void online_on_cuda(cudaStream_t stream, const CompactionTask& task, std::uint32_t budget_slabs) {

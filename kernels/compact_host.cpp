@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Compactions and surveys on the host backend: the same steps as on CUDA, by one thread.
+// Compactions and surveys on the host backend: the same launches as on CUDA, each by one thread.
 #include "cuda_zstd/env/solo_env.hpp"
 #include "cuda_zstd/heap/compact_online.hpp"
 #include "cuda_zstd/heap/compact_quiet.hpp"
 #include "cuda_zstd/heap/publish.hpp"
+#include "cuda_zstd/host/error.hpp"
 #include "kernels/compact_launch.hpp"
+#include "kernels/launch_fault.hpp"
 
 #include <algorithm>
 #include <memory>
@@ -25,32 +27,45 @@ void sort_by_rank(const CompactionWork& work) {
                    [&](std::uint32_t slab) { return work.ranks()[slab]; });
 }
 
-void compact_quietly(solo_env& env, const CompactionTask& task) {
+void rank_slabs(const CompactionTask& task) {
+    solo_env env;
     const View view = view_of(task);
     const QuietCompaction<solo_env> compaction(view, task.work);
-    CompactionState& state = task.work.state();
-    for (std::uint32_t cell = 0; cell < compaction.station_cells(); ++cell)
-        compaction.empty_cursor(env, cell);
-    std::uint32_t slabs = 0;
-    std::uint32_t pages = 0;
     for (std::uint32_t page = 0; page < task.work.page_count; ++page) {
-        const auto found = compaction.rank(env, page);
-        slabs += found.freed_pages != 0;
-        pages += found.freed_pages;
-        if (found.rank != SlabRank::none)
-            env.fetch_add(state.ranked[SlabRank::size_class(found.rank)], 1u, Order::relaxed);
+        const std::uint16_t rank = compaction.rank(env, page);
+        if (compaction.is_place(rank))
+            env.fetch_add(task.work.state().ranked[SlabRank::size_class(rank)], 1u, Order::relaxed);
     }
-    compaction.add_free_pages(env, slabs, pages);
-    sort_by_rank(task.work);
-    std::uint32_t begin_of[size_class_count + 1] = {};
-    for (unsigned index = 0; index < size_class_count; ++index)
-        begin_of[index + 1] = begin_of[index] + env.load(state.ranked[index], Order::relaxed);
-    const std::uint32_t items = std::max(task.work.page_count, compaction.station_cells());
-    for (std::uint32_t index = 0; index < items; ++index)
-        compaction.link(env, index, begin_of);
 }
 
-void compact_online(solo_env& env, const CompactionTask& task, std::uint32_t budget_slabs) {
+void keep_cursors(const CompactionTask& task) {
+    solo_env env;
+    const View view = view_of(task);
+    const QuietCompaction<solo_env> compaction(view, task.work);
+    for (std::uint32_t cell = 0; cell < compaction.station_cells(); ++cell)
+        compaction.keep(env, cell);
+}
+
+void apply_order(const CompactionTask& task) {
+    solo_env env;
+    const View view = view_of(task);
+    const QuietCompaction<solo_env> compaction(view, task.work);
+    std::uint32_t begin_of[size_class_count + 1] = {};
+    for (unsigned index = 0; index < size_class_count; ++index)
+        begin_of[index + 1] = begin_of[index] + env.load(task.work.state().ranked[index], Order::relaxed);
+    const std::uint32_t items = std::max(task.work.page_count, compaction.station_cells());
+    std::uint32_t slabs = 0;
+    std::uint32_t pages = 0;
+    for (std::uint32_t index = 0; index < items; ++index) {
+        const std::uint32_t freed = compaction.apply(env, index, begin_of);
+        slabs += freed != 0;
+        pages += freed;
+    }
+    compaction.add_free_pages(env, slabs, pages);
+}
+
+void compact_online(const CompactionTask& task, std::uint32_t budget_slabs, unsigned processor) {
+    solo_env env(processor);
     const View view = view_of(task);
     CompactionState& state = task.work.state();
     const std::uint32_t stations = task.heap.layout.stations;
@@ -69,22 +84,8 @@ void compact_online(solo_env& env, const CompactionTask& task, std::uint32_t bud
     env.store(state.retired_slabs, retired, Order::relaxed);
 }
 
-} // namespace
-
-void compact_on_host(const CompactionTask& task, const Compaction& how, unsigned processor) {
-    solo_env env(processor);
-    if (!begin_launch(env, task.work, task.launch, size_class_count * task.heap.layout.stations)) return;
-    env.store(task.work.state().retired_slabs, 0u, Order::relaxed);
-    if (how.form == Compaction::Form::quiet)
-        compact_quietly(env, task);
-    else
-        compact_online(env, task, how.budget_slabs);
-    env.fetch_add(task.work.state().compactions, 1u, Order::relaxed);
-}
-
-void survey_on_host(const CompactionTask& task, unsigned processor) {
-    solo_env env(processor);
-    if (!is_owner(env, task.work, task.launch)) return;
+void survey(const CompactionTask& task) {
+    solo_env env;
     const View view = view_of(task);
     CompactionState& state = task.work.state();
     SurveyPart sum;
@@ -102,11 +103,63 @@ void survey_on_host(const CompactionTask& task, unsigned processor) {
         env.put_for_host(task.free_chunk_bits[begin / 32], bits);
         env.fetch_add(state.free_chunks, popcount(bits), Order::relaxed);
     }
+    if (task.kind == CompactionTask::Kind::compaction) env.fetch_add(state.compactions, 1u, Order::relaxed);
     const HeapReport report = make_report(env, view, state, task.grid, sum);
     env.store(state.sequence, report.sequence, Order::relaxed);
     task.board->put(env, report, 0, 1);
     task.board->announce(env, report.sequence);
     end_launch(env, task.work);
+}
+
+/// As CUDA's check_launch.
+void check_submitted() {
+    if (launch_fault.is_due()) throw cuda_error("a launch on the host backend failed, as a test wants");
+}
+
+/// A step of a launch in stream order: nothing, where the area is another's by then.
+template <class Step>
+void submit(Backend& backend, cudaStream_t stream, const CompactionTask& task, Step step) {
+    backend.run_blocks(stream, 1, [task, step](unsigned, unsigned processor) {
+        solo_env env(processor);
+        if (is_owner(env, task.work, task.launch)) step(task, processor);
+    });
+    check_submitted();
+}
+
+} // namespace
+
+void begin_on_host(Backend& backend, cudaStream_t stream, const CompactionTask& task) {
+    backend.run_blocks(stream, 1, [task](unsigned, unsigned processor) {
+        solo_env env(processor);
+        if (!begin_launch(env, task.work, task.launch, size_class_count * task.heap.layout.stations)) return;
+        if (task.kind == CompactionTask::Kind::compaction)
+            env.store(task.work.state().retired_slabs, 0u, Order::relaxed);
+    });
+    check_submitted();
+}
+
+void quiet_on_host(Backend& backend, cudaStream_t stream, const CompactionTask& task) {
+    submit(backend, stream, task, [](const CompactionTask& own, unsigned) { rank_slabs(own); });
+    submit(backend, stream, task, [](const CompactionTask& own, unsigned) { keep_cursors(own); });
+    submit(backend, stream, task, [](const CompactionTask& own, unsigned) { sort_by_rank(own.work); });
+    submit(backend, stream, task, [](const CompactionTask& own, unsigned) { apply_order(own); });
+}
+
+void online_on_host(Backend& backend, cudaStream_t stream, const CompactionTask& task, std::uint32_t budget_slabs) {
+    submit(backend, stream, task, [budget_slabs](const CompactionTask& own, unsigned processor) {
+        compact_online(own, budget_slabs, processor);
+    });
+}
+
+void survey_on_host(Backend& backend, cudaStream_t stream, const CompactionTask& task) {
+    submit(backend, stream, task, [](const CompactionTask& own, unsigned) { survey(own); });
+}
+
+void abandon_on_host(Backend& backend, cudaStream_t stream, const CompactionTask& task) {
+    submit(backend, stream, task, [](const CompactionTask& own, unsigned processor) {
+        solo_env env(processor);
+        end_launch(env, own.work);
+    });
 }
 
 } // namespace cuda_zstd::detail

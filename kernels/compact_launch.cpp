@@ -26,39 +26,41 @@ CompactionWork compaction_work(Backend& backend, const HeapLayout& layout) {
 void launch_compaction(Backend& backend, cudaStream_t stream, const CompactionTask& given, const Compaction& how) {
     const CompactionTask task = of_kind(given, CompactionTask::Kind::compaction);
     const DeviceScope device(backend);
-    if (backend.kind() != BackendKind::cuda) {
-        backend.run_blocks(stream, 1, [task, how](unsigned, unsigned processor) {
-            detail::compact_on_host(task, how, processor);
-            detail::survey_on_host(task, processor);
-        });
-        return;
+    const bool is_quiet = how.form == Compaction::Form::quiet;
+    if (backend.kind() == BackendKind::cuda) {
+        detail::begin_on_cuda(stream, task);
+        is_quiet ? detail::quiet_on_cuda(stream, task) : detail::online_on_cuda(stream, task, how.budget_slabs);
+        detail::survey_on_cuda(stream, task);
+    } else {
+        detail::begin_on_host(backend, stream, task);
+        is_quiet ? detail::quiet_on_host(backend, stream, task)
+                 : detail::online_on_host(backend, stream, task, how.budget_slabs);
+        detail::survey_on_host(backend, stream, task);
     }
-    detail::begin_on_cuda(stream, task);
-    if (how.form == Compaction::Form::quiet)
-        detail::quiet_on_cuda(stream, task);
-    else
-        detail::online_on_cuda(stream, task, how.budget_slabs);
-    detail::survey_on_cuda(stream, task);
 }
 
 void launch_survey(Backend& backend, cudaStream_t stream, const CompactionTask& given) {
     const CompactionTask task = of_kind(given, CompactionTask::Kind::survey);
     const DeviceScope device(backend);
-    if (backend.kind() != BackendKind::cuda) {
-        backend.run_blocks(stream, 1, [task](unsigned, unsigned processor) {
-            solo_env env(processor);
-            begin_launch(env, task.work, task.launch, size_class_count * task.heap.layout.stations);
-            detail::survey_on_host(task, processor);
-        });
-        return;
+    if (backend.kind() == BackendKind::cuda) {
+        detail::begin_on_cuda(stream, task);
+        detail::survey_on_cuda(stream, task);
+    } else {
+        detail::begin_on_host(backend, stream, task);
+        detail::survey_on_host(backend, stream, task);
     }
-    detail::begin_on_cuda(stream, task);
-    detail::survey_on_cuda(stream, task);
 }
 
 void launch_abandonment(Backend& backend, cudaStream_t stream, const CompactionTask& task) noexcept {
-    const DeviceScope device(backend);
-    if (backend.kind() == BackendKind::cuda) detail::abandon_on_cuda(stream, task); // elsewhere a launch is one task
+    try {
+        const DeviceScope device(backend);
+        if (backend.kind() == BackendKind::cuda)
+            detail::abandon_on_cuda(stream, task);
+        else
+            detail::abandon_on_host(backend, stream, task);
+    } catch (...) {
+        // Nothing more can be submitted.
+    }
 }
 
 HeapReport read_report(const CompactionTask& task) {

@@ -3,6 +3,8 @@
 //
 // Invariant: each returns at once; its work is done in `stream` order. A task's area belongs to one launch at a time:
 // calls with the same area must be ordered, but for those in graphs, which do nothing while another's is under way.
+// A launcher that throws may have submitted its first steps. The heap is in order after each of them; the area is not
+// free before launch_abandonment().
 #pragma once
 
 #include "cuda_zstd/heap/compact_state.hpp"
@@ -57,8 +59,11 @@ void quiet_on_cuda(cudaStream_t stream, const CompactionTask& task);
 void online_on_cuda(cudaStream_t stream, const CompactionTask& task, std::uint32_t budget_slabs);
 void survey_on_cuda(cudaStream_t stream, const CompactionTask& task);
 void abandon_on_cuda(cudaStream_t stream, const CompactionTask& task) noexcept;
-void compact_on_host(const CompactionTask& task, const Compaction& how, unsigned processor);
-void survey_on_host(const CompactionTask& task, unsigned processor);
+void begin_on_host(Backend& backend, cudaStream_t stream, const CompactionTask& task);
+void quiet_on_host(Backend& backend, cudaStream_t stream, const CompactionTask& task);
+void online_on_host(Backend& backend, cudaStream_t stream, const CompactionTask& task, std::uint32_t budget_slabs);
+void survey_on_host(Backend& backend, cudaStream_t stream, const CompactionTask& task);
+void abandon_on_host(Backend& backend, cudaStream_t stream, const CompactionTask& task);
 } // namespace detail
 
 } // namespace cuda_zstd

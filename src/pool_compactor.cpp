@@ -88,15 +88,30 @@ void PoolCompactor::launch(cudaStream_t stream, const Compaction* how) {
             launch_compaction(backend_, stream, task_, *how);
         else
             launch_survey(backend_, stream, task_);
+        if (is_captured) return;
+        // Where a tool takes the counters they get their values when the report is there.
+        if (counters_.wanted()) backend_.host_task(stream, [this] { counters_.sample(figures_of(report())); });
+        backend_.record(launched_, stream);
     } catch (...) {
-        // Its first kernels may run: without its last one the work area would be its own for ever.
+        // Its first kernels may run: without its last one the work area would be its own for ever, and the next launch,
+        // on whichever stream, must come behind them all the same.
         launch_abandonment(backend_, stream, task_);
+        if (!is_captured) end_order(stream);
         throw;
     }
-    if (is_captured) return;
-    // Where a tool takes the counters they get their values when the report is there.
-    if (counters_.wanted()) backend_.host_task(stream, [this] { counters_.sample(figures_of(report())); });
-    backend_.record(launched_, stream);
+}
+
+/// What is launched next comes behind what `stream` was given.
+void PoolCompactor::end_order(cudaStream_t stream) noexcept {
+    try {
+        backend_.record(launched_, stream);
+    } catch (...) {
+        try {
+            backend_.synchronize(stream);
+        } catch (...) {
+            // Neither order nor end can be had of a driver that fails every call.
+        }
+    }
 }
 
 void PoolCompactor::compact(cudaStream_t stream, const Compaction& how) {

@@ -53,6 +53,7 @@ public:
 
 private:
     void launch(cudaStream_t stream, const Compaction* how);
+    void end_order(cudaStream_t stream) noexcept;
     void refuse_when_closed() const;
 
     Backend& backend_;

@@ -143,7 +143,8 @@ GrowthReport PoolResizer::grow_locked(std::size_t bytes, cudaStream_t stream) {
     }
     is_starved_ = report.limit == GrowthLimit::out_of_memory;
     if (!chunks.empty()) {
-        near_pages_ = 0; // the heap is short of pages
+        // The heap is short of pages: none is behind the others, until the next trim.
+        if (near_pages_ != 0) near_pages_ = ClaimExtent::near_as_it_drains;
         publish(chunks, stream);
     }
     report.grown_bytes = chunks.size() * chunk_bytes();

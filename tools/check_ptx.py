@@ -41,7 +41,7 @@ PLAIN_STORES = [
     (r"vector_kernel|WarpPoolVector", r"device/warp_pool_vector\.hpp$", "the list's own blocks"),
     (r"scratch_kernel|ScratchFrame", r"device/scratch_frame\.hpp$", "the frame's own blocks"),
     (r"survey_kernel", r"survey_cuda\.cu$", "a work area of the kernel, read by a later one"),
-    (r"rank_kernel", r"heap/compact_quiet\.hpp$", "the arrays to be sorted, read by later kernels"),
+    (r"rank_kernel|keep_kernel", r"heap/compact_quiet\.hpp$", "the arrays to be sorted, read by later kernels"),
     (r"relocation_kernel", r"kernels/relocate\.hpp$", "the blocks' own bytes, while nobody else uses the heap"),
     (r"audit_kernel", r"audit_cuda\.cu$|heap/(audit(_finding)?|live_census)\.hpp$", "the report, which the host reads when the stream has got there"),
 ]
@@ -53,7 +53,7 @@ PLAIN_LOADS = [
     (r"scratch_kernel|ScratchFrame", r"device/scratch_frame\.hpp$", "the frame's own blocks"),
     (r"chunk_take_kernel", r"chunk_cuda\.cu$", "the host's list, written before the launch"),
     (r"report_kernel", r"survey_cuda\.cu$", "a work area, written by an earlier kernel"),
-    (r"link_kernel", r"heap/compact_quiet\.hpp$", "the sorted arrays, written by earlier kernels"),
+    (r"keep_kernel|apply_kernel", r"heap/compact_quiet\.hpp$", "ranks and sorted arrays, written by earlier kernels"),
 ]
 
 ACCESS = re.compile(r"^\s*(?:@!?%p\d+\s+)?((?:atom|red|ld|st|fence|membar)(?![a-z])(?:\.[\w:]+)*)\s*([^;]*);")

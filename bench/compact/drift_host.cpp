@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The long run under changing sizes of drift_cases.cu, on the host: where the memory is that is mapped and not live.
 //
-//     compact_drift_host [--live MIB] [--chunk MIB] [--phases N] [--steps N] [--stations N] [--slack N] [--verbose]
+//     compact_drift_host [--live MIB] [--chunk MIB] [--phases N] [--steps N] [--stations N] [--slack N] [--seed N]
+//     [--verbose]
 //
 // Invariant: the heap is the device heap itself, its metadata real; no memory is behind its pages, since nothing here
 // touches a block, so a heap of gigabytes takes 0.8 % of that. One thread stands for all processors: it changes its
@@ -17,6 +18,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -28,7 +30,7 @@ constexpr std::size_t MiB = std::size_t{1} << 20;
 
 struct Options {
     std::size_t live_mib = 512, chunk_mib = 8;
-    unsigned phases = 10, steps = 100, stations = 33, slack = 32;
+    unsigned phases = 10, steps = 100, stations = 33, slack = 32, seed = 1;
     int verbosity = 0;
 };
 
@@ -62,6 +64,7 @@ public:
         heap_ = Heap<solo_env>::over(base, layout_);
         mapped_.assign(chunk_count_, false);
         segment_ = std::make_unique<ListOrder<solo_env>::Segment>();
+        random_.state = options.seed;
         grow(2 * options.chunk_mib * MiB);
     }
 
@@ -85,6 +88,7 @@ public:
                 }
                 if (turn % 5 == 4) trim(goal + goal / 32);
                 if (options_.verbosity != 0 && turn % 10 == 9) tell(phase, turn);
+                if (turn + 1 == options_.steps * 9 / 20) tell_least(phase, turn);
                 if (turn < options_.steps * 4 / 5) continue;
                 const double chunk = chunk_bytes();
                 const double mapped = mapped_count_ * chunk;
@@ -141,7 +145,7 @@ private:
             }
             if (mapped_[chunk]) extent = (chunk + 1) * chunk_pages_;
         }
-        chunks.set_extent(env, extent, 0);
+        if (grown != 0) chunks.set_extent(env, extent, HeapChunks<solo_env>::near_as_it_drains);
         return grown;
     }
     void compact() {
@@ -210,6 +214,30 @@ private:
                     chunks(std::count(in_use.begin(), in_use.end(), true)));
         std::fflush(stdout);
     }
+    /// What will be mapped for each live byte when the last fifth begins, if from now on blocks are born in as many
+    /// chunks alone as what lives needs, and the others only lose theirs: a bound for whoever moves no block.
+    void tell_least(unsigned phase, unsigned turn) {
+        std::vector<double> blocks(chunk_count_, 0);
+        for (const Block& block : blocks_) {
+            const std::uint32_t first = block.units / (page_bytes / 16) / chunk_pages_;
+            const std::uint32_t last = (block.units + (block.bytes - 1) / 16) / (page_bytes / 16) / chunk_pages_;
+            for (std::uint32_t chunk = first; chunk <= last; ++chunk)
+                blocks[chunk] += 1;
+        }
+        const double survives = std::pow(0.9, options_.steps * 4 / 5 - turn);
+        const double needed = std::ceil(static_cast<double>(whole_bytes_) / chunk_bytes());
+        const auto least = [&] {
+            double chunks = needed;
+            for (auto at = static_cast<std::size_t>(needed); at < blocks.size(); ++at)
+                chunks += 1 - std::pow(1 - survives, blocks[at]);
+            return chunks * chunk_bytes() / static_cast<double>(live_bytes_);
+        };
+        const double with_first = least();
+        std::sort(blocks.begin(), blocks.end(), std::greater<>());
+        std::printf(
+            "  step %3u of phase %u: with births in the first chunks alone %.3f at step %u, in the fullest %.3f\n",
+            turn, phase, with_first, options_.steps * 4 / 5, least());
+    }
     double chunk_bytes() const { return static_cast<double>(options_.chunk_mib * MiB); }
 
     Options options_;
@@ -238,6 +266,7 @@ int main(int argc, char** argv) {
     app.add_option("--stations", options.stations, "processors");
     app.add_option("--slack", options.slack,
                    "what is in use, and 1/N more, belongs into the first chunks after a trim; 0: anywhere");
+    app.add_option("--seed", options.seed, "of the random numbers");
     app.add_flag("--verbose", options.verbosity, "where the bytes are, at every tenth step");
     CLI11_PARSE(app, argc, argv);
     Drift(options).run();

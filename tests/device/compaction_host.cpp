@@ -2,3 +2,4 @@
 #include "../suite/host_launch.hpp"
 
 #include "../suite/compaction.inc"
+#include "../suite/compaction_policy.inc"

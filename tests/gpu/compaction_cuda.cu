@@ -2,6 +2,7 @@
 #include "../suite/cuda_launch.cuh"
 
 #include "../suite/compaction.inc"
+#include "../suite/compaction_policy.inc"
 
 namespace cuda_zstd::test {
 
@@ -44,6 +45,45 @@ TEST_F(Compact, ACapturedGraphCompactsEachTime) {
         }
     }
     expect_sound();
+}
+
+/// Every launch of a compaction that is being captured fails once: what was captured till then does no harm, however
+/// often the graph runs, and compactions of other launches work beside it.
+TEST_F(Compact, ACaptureThatFailsLeavesAGraphThatDoesNoHarm) {
+    make_pool(std::size_t{32} << 20);
+    for (const Compaction& how : {Compaction{}, quiet}) {
+        unsigned at = 1;
+        for (bool is_through = false; !is_through && !HasFailure(); ++at) {
+            SCOPED_TRACE("launch " + std::to_string(at) + " fails");
+            bool has_failed = false;
+            Graph graph(stream_, [&] {
+                detail::launch_fault.set(at);
+                try {
+                    pool_->compact(stream_, how);
+                } catch (const cuda_error&) {
+                    has_failed = true;
+                }
+                is_through = detail::launch_fault.is_set();
+                detail::launch_fault.set(0);
+            });
+            EXPECT_NE(has_failed, is_through);
+            for (int round = 0; round < 2; ++round) {
+                run(6000, AllocateAndFill{Sizes{0, 1500}, slips_});
+                expect_all_served(6000);
+                run(6000, FreeMost{slips_, 50});
+                graph.launch(stream_);
+                expect_sound();
+                const HeapReport after = compacted_by(quiet);
+                EXPECT_EQ(after.live_blocks, 120u);
+                EXPECT_EQ(after.empty_slabs, 0u);
+                expect_sound();
+                run(6000, VerifyAndFree{slips_});
+                expect_no_errors(6000);
+                expect_empty(compacted_by(how));
+            }
+        }
+        EXPECT_GE(at, how.form == Compaction::Form::quiet ? 9u : 5u);
+    }
 }
 
 TEST_F(Compact, AGraphsCompactionMeetsOthersAndChurn) {

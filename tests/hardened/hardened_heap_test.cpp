@@ -5,9 +5,11 @@
 #include "cuda_zstd/device/hardened_heap.hpp"
 #include "cuda_zstd/env/sim_env.hpp"
 #include "cuda_zstd/heap/audit.hpp"
+#include "cuda_zstd/heap/chunks.hpp"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -19,6 +21,15 @@ using namespace cuda_zstd;
 using namespace cuda_zstd::test;
 static_assert(Hardening::quarantine_blocks == 8);
 
+/// With no memory behind its pages yet (HeapChunks).
+struct GrowingArena : Arena {
+    explicit GrowingArena(std::size_t bytes) : Arena(bytes) {
+        std::memset(memory.get(), 0, layout.metadata_bytes);
+        solo_env env;
+        HeapChunks<solo_env>::format(env, memory.get(), layout, 0, 1);
+    }
+};
+
 class HardenedHeapTest : public ::testing::Test {
 protected:
     char* take(std::size_t bytes, std::uint32_t alignment = 16) {
@@ -29,6 +40,7 @@ protected:
         return block;
     }
     Status give(void* block) { return heap_.deallocate(env_, 1, block); }
+    char* take_at(const char* base, std::size_t bytes, std::uint32_t alignment);
     FaultReport faults() { return heap_.state().faults(env_); }
     void expect_all_free() {
         heap_.release_quarantine(env_, 1);
@@ -163,6 +175,137 @@ TEST_F(HardenedHeapTest, AWriteBetweenQuarantineAndReuse) {
     for (char* each : taken)
         EXPECT_EQ(give(each), Status::ok);
     expect_all_free();
+}
+/// Takes blocks until one lies in the slot that begins at `base`; frees the others. Null if none does.
+char* HardenedHeapTest::take_at(const char* base, std::size_t bytes, std::uint32_t alignment) {
+    std::vector<char*> taken;
+    char* found = nullptr;
+    while (found == nullptr) {
+        char* const block = take(bytes, alignment);
+        if (block == nullptr) break;
+        if (block - std::max(64u, alignment) == base)
+            found = block;
+        else
+            taken.push_back(block);
+    }
+    for (char* each : taken)
+        give(each);
+    heap_.release_quarantine(env_, 1);
+    return found;
+}
+/// A block of a larger alignment has its header further in front: the one before still has its own, and its bytes are
+/// another's now.
+TEST_F(HardenedHeapTest, AHeaderOfAnotherAlignmentIsNoWitness) {
+    char* const narrow = take(3000);
+    char* const base = narrow - 64;
+    const std::size_t slot_bytes = heap_.inner().usable_size(env_, base);
+    ASSERT_EQ(slot_bytes % 512, 0u);
+    for (int round = 0; round < 3; ++round) {
+        char* const block = round == 0 ? narrow : take_at(base, 3000, 16);
+        ASSERT_EQ(block, narrow);
+        std::memset(block, round, 3000);
+        EXPECT_EQ(give(block), Status::ok);
+        heap_.release_quarantine(env_, 1);
+        char* const wide = take_at(base, slot_bytes - 512 - 32, 512);
+        ASSERT_EQ(wide, base + 512);
+        EXPECT_EQ(give(narrow), Status::double_free) << "its slot is another's";
+        std::memset(wide, round, slot_bytes - 512 - 32);
+        EXPECT_EQ(give(wide), Status::ok);
+        heap_.release_quarantine(env_, 1);
+    }
+    EXPECT_EQ(faults().writes_after_free, 0u);
+    EXPECT_EQ(faults().red_zones, 0u);
+    expect_all_free();
+}
+/// What one alignment left behind is looked at for the next one, too.
+TEST_F(HardenedHeapTest, AWriteBeforeTheSlotIsUsedWithAnotherAlignment) {
+    char* const wide = take(2900, 512);
+    char* const base = wide - 512;
+    EXPECT_EQ(give(wide), Status::ok);
+    heap_.release_quarantine(env_, 1);
+    wide[2899] = 1;
+    char* const narrow = take_at(base, 3000, 16);
+    ASSERT_EQ(narrow, base + 64);
+    EXPECT_EQ(faults().writes_after_free, 1u);
+    EXPECT_EQ(faults().first_address, reinterpret_cast<std::uint64_t>(wide));
+    EXPECT_EQ(give(narrow), Status::ok);
+    expect_all_free();
+}
+/// Pages that were cut into slots, then otherwise, then as before; and the same with runs.
+TEST_F(HardenedHeapTest, AHeaderOfAnotherSlabIsNoWitness) {
+    // A slot of 2560 B begins where one of 8192 B has bytes that its block leaves alone, and ends in the next one.
+    for (int round = 0; round < 2; ++round)
+        for (const std::size_t bytes : {2400u, 7100u, 2400u, 150000u, 64000u, 200000u, 7100u, 150000u}) {
+            std::vector<char*> blocks;
+            for (int count = 0; count < 12; ++count) {
+                blocks.push_back(take(bytes));
+                ASSERT_NE(blocks.back(), nullptr);
+                std::memset(blocks.back(), count, bytes);
+            }
+            for (char* block : blocks)
+                EXPECT_EQ(give(block), Status::ok);
+            expect_all_free();
+        }
+    EXPECT_EQ(faults().writes_after_free, 0u);
+}
+/// What a heap that grows is told to grow by is what the request will take.
+TEST(HardenedHeapThatGrows, ARequestBeyondTheExtentHasRoomForItsHeader) {
+    using Heaps = HardenedHeap<solo_env>;
+    const GrowingArena arena(std::size_t{12} << 20);
+    const auto heap = Heaps::over(arena.memory.get(), arena.layout);
+    const HeapChunks<solo_env> chunks(heap.inner(), 32);
+    solo_env env;
+    chunks.open(env, 0);
+    chunks.set_extent(env, 32, 0);
+    for (const std::size_t bytes : {std::size_t{33} << page_shift, std::size_t{64} << page_shift}) {
+        Status status = Status::ok;
+        EXPECT_EQ(heap.allocate(env, 1, bytes, 16, status), nullptr);
+        EXPECT_EQ(status, Status::full);
+    }
+    EXPECT_EQ(heap.control(ControlCell::first_failed_bytes).value,
+              (33u << page_shift) + Heaps::header_bytes + Heaps::rear_bytes);
+    Status status = Status::ok;
+    EXPECT_EQ(heap.allocate(env, 1, ~std::size_t{0} - 10, 16, status), nullptr);
+    EXPECT_EQ(status, Status::invalid);
+    EXPECT_EQ(heap.allocate(env, 1, arena.layout.payload_bytes(), 16, status), nullptr);
+    EXPECT_EQ(status, Status::invalid) << "with its header it is more than the heap may become";
+}
+/// The same beside the growth that makes room for it.
+TEST(HardenedHeapInTheSimulator, ARequestBesideGrowthHasRoomForItsHeader) {
+    using Env = sim_env<2>;
+    sim::Simulation simulation({});
+    unsigned served = 0;
+    for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+        const GrowingArena arena(std::size_t{12} << 20);
+        const auto heap = HardenedHeap<Env>::over(arena.memory.get(), arena.layout);
+        const HeapChunks<Env> chunks(heap.inner(), 32);
+        const std::size_t bytes = std::size_t{33} << page_shift;
+        sim::ScheduleSpec spec;
+        spec.seed = seed;
+        spec.policy = seed % 2 == 0 ? sim::Policy::random : sim::Policy::pct;
+        const sim::Outcome outcome = simulation.run(spec, [&](unsigned thread) {
+            Env env(simulation, thread);
+            if (thread == 0) {
+                chunks.open(env, 0);
+                chunks.set_extent(env, 32, 0);
+                chunks.open(env, 1);
+                chunks.open(env, 2);
+                chunks.set_extent(env, 96, 0);
+            } else if (thread == 2) {
+                Status status = Status::ok;
+                for (unsigned turn = 0; turn < 4; ++turn) {
+                    auto* const block = static_cast<char*>(heap.allocate(env, env.converged(), bytes, 16, status));
+                    if (block == nullptr) continue;
+                    ++served;
+                    if (heap.inner().usable_size(env, block - 64) < 64 + bytes + HardenedHeap<Env>::rear_bytes)
+                        simulation.fail("a block reaches into what is behind it");
+                    break;
+                }
+            }
+        });
+        ASSERT_TRUE(outcome) << "seed " << seed << ": " << outcome.message;
+    }
+    EXPECT_GT(served, 8u);
 }
 TEST_F(HardenedHeapTest, AFullHeapTakesTheQuarantineBack) {
     std::vector<char*> blocks;

@@ -43,7 +43,6 @@ public:
             return static_cast<std::size_t>(static_cast<const char*>(part) - base);
         };
         layout.control_offset = offset(control_);
-        layout.supplies_offset = offset(supplies_);
         layout.shared_cells_offset = offset(shared_cells_);
         layout.stations_offset = offset(cursors_);
         layout.slab_words_offset = offset(words_);
@@ -140,7 +139,6 @@ private:
     Cell<std::uint32_t> page_bits_[1];
     rl::var<int> granules_[page_count * page_bytes / granule_bytes];
     alignas(128) char control_[control_bytes];
-    alignas(128) char supplies_[station_count * supply_stride_bytes];
     alignas(128) char shared_cells_[shared_cell_count * shared_cell_bytes];
     alignas(64) char slot_bits_[sizeof(Cell<std::uint32_t>) * page_count * slot_words_per_page];
     char pages_[std::size_t{page_count} * page_bytes]; ///< addresses only

@@ -3,14 +3,35 @@
 //
 // Invariant: `state` is a number that depends on the block's address, so that no other bytes are taken for a header.
 // The seal, next to the block, stands for all that was written at the allocation: while it is right, that is believed.
+// A header outlives its block. What it says of the block's bytes holds as long as nobody else has had them: while the
+// slab is the one that it names (SlotLife), and no other block was in the slot.
 #pragma once
 
+#include "cuda_zstd/core/bits.hpp"
 #include "cuda_zstd/device/hardening_state.hpp"
+#include "cuda_zstd/heap/page_entry.hpp"
+#include "cuda_zstd/heap/slab.hpp"
 
 #include <cstddef>
 #include <cstdint>
 
 namespace cuda_zstd {
+
+/// A slot's life, from the making of its slab to the end of it.
+struct SlotLife {
+    static constexpr unsigned bits = 27;
+    static constexpr std::uint32_t of_a_run = (1u << bits) - 1u;
+
+    std::uint32_t slot_bytes = 0; ///< 0: a run of pages, which has no life beyond its block's
+    /// No other's at this address, until 2^20 slabs that began at the same page have ended.
+    std::uint32_t number = of_a_run;
+
+    /// The life of the slot that a page of a slab with this entry and word is in.
+    static CUDA_ZSTD_INLINE SlotLife of(PageEntry entry, SlabWord word) {
+        const auto generation = static_cast<std::uint32_t>(word.raw) >> SlabWord::generation_shift;
+        return {slot_bytes_of(entry.size_class()), (generation << 7 | entry.pages_before()) & of_a_run};
+    }
+};
 
 template <class Env>
 struct HardenedHeader {
@@ -22,8 +43,8 @@ struct HardenedHeader {
 
     atom<std::uint64_t> state;
     std::uint64_t bytes;
-    std::uint32_t front_bytes;
-    std::uint32_t line; ///< of the allocation
+    std::uint32_t origin; ///< log2 of the bytes in front of the block in its slot or run, above the life's number
+    std::uint32_t line;   ///< of the allocation
     const char* file;
     const char* function;
     // A free that comes too late reads them while the first one may be writing.
@@ -36,9 +57,10 @@ struct HardenedHeader {
     }
 
     /// Of a block that is about to live.
-    CUDA_ZSTD_HD void write(Env& env, char* block, std::size_t size, std::uint32_t front, const KnownPlace& place) {
+    CUDA_ZSTD_HD void write(Env& env, char* block, std::size_t size, std::uint32_t front, const SlotLife& life,
+                            const KnownPlace& place) {
         bytes = size;
-        front_bytes = front;
+        origin = highest_bit(front) << SlotLife::bits | life.number;
         line = place.line;
         file = place.file;
         function = place.function;
@@ -54,6 +76,8 @@ struct HardenedHeader {
         env.store(freed_line, sealed_line(block, place_file, place.line), Order::release);
     }
 
+    CUDA_ZSTD_INLINE std::uint32_t front_bytes() const { return 1u << (origin >> SlotLife::bits); }
+    CUDA_ZSTD_INLINE bool is_of(const SlotLife& life) const { return (origin & SlotLife::of_a_run) == life.number; }
     CUDA_ZSTD_INLINE bool is_sealed(const void* block) const { return seal == right_seal(block); }
     /// Of a live block: whether neither this nor the zone behind the block was overwritten.
     CUDA_ZSTD_HD bool is_whole(Env& env, const char* block) {
@@ -97,8 +121,7 @@ private:
 
     CUDA_ZSTD_INLINE std::uint64_t right_seal(const void* block) const {
         std::uint64_t all = State::mark(block, State::guard);
-        const std::uint64_t words[] = {bytes, std::uint64_t{line} << 32 | front_bytes,
-                                       reinterpret_cast<std::uint64_t>(file),
+        const std::uint64_t words[] = {bytes, std::uint64_t{line} << 32 | origin, reinterpret_cast<std::uint64_t>(file),
                                        reinterpret_cast<std::uint64_t>(function)};
         for (unsigned at = 0; at < 4; ++at)
             all = (all ^ words[at]) * factor;

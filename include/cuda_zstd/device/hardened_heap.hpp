@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The heap of a hardened build: a Heap whose blocks carry a header and red zones, and whose freed blocks wait.
 //
-// Invariant: the 64 bytes before a block say what it is: live, held in the quarantine, or freed, each by a number that
-// depends on the block's address, so that no other bytes are taken for them; and how large it is, and where in the
-// source it was allocated and freed. A seal next to the block tells whether what was said of the allocation is still
-// that. One compare-and-swap takes a block from live to held: of two frees of one block, one finds it held or freed.
-// What is found wrong is returned and counted; the block then stays as it is, for a debugger to look at.
+// Invariant: the 64 bytes before a block say what it is: live, held in the quarantine, freed, or gone since its slot
+// was handed out again, each by a number that depends on the block's address, so that no other bytes are taken for
+// them; and how large it is, and where in the source it was allocated and freed. A seal next to the block tells whether
+// what was said of the allocation is still that. One compare-and-swap takes a block from live to held: of two frees of
+// one block, one finds it held or freed. What is found wrong is returned and counted; the block then stays as it is,
+// for a debugger to look at.
 //
 // Built only where Hardening says so (core/hardening.hpp). Cost: 64 bytes before each block (its alignment, if that is
 // more) and 32 behind it; one lane writes and reads all bytes of a block that it frees or that it gets poisoned.
@@ -42,8 +43,10 @@ public:
     /// As Heap::allocate. A full heap takes back what the quarantine holds before it says so.
     CUDA_ZSTD_HD void* allocate(Env& env, LaneMask lanes, std::size_t bytes, std::uint32_t alignment, Status& status,
                                 const KnownPlace& place = {}) const {
-        const bool can_be =
-            bytes != 0 && bytes <= payload_bytes() && is_power_of_two(alignment) && alignment <= page_bytes;
+        // What can never be had is refused by the heap, which knows how large it may become: there must be room for the
+        // header in whatever it grants.
+        const bool can_be = bytes != 0 && bytes <= ~std::size_t{0} - page_bytes - rear_bytes &&
+                            is_power_of_two(alignment) && alignment <= page_bytes;
         const std::uint32_t front = !can_be || alignment < header_bytes ? header_bytes : alignment;
         const std::size_t whole = can_be ? front + bytes + rear_bytes : bytes;
         void* base = heap_.allocate(env, lanes, whole, alignment, status);
@@ -55,11 +58,10 @@ public:
         }
         if (base == nullptr) return nullptr;
         char* const block = static_cast<char*>(base) + front;
+        const SlotLife life = life_at(env, base);
+        if (Hardening::poison) leave_last(env, static_cast<char*>(base), life);
         Header& header = Header::of(block);
-        if (Hardening::poison && env.load(header.state, Order::relaxed) == State::mark(block, State::freed) &&
-            !header.is_poisoned(block))
-            note(env, Fault::write_after_free, block);
-        header.write(env, block, bytes, front, place);
+        header.write(env, block, bytes, front, life, place);
         env.store(header.state, State::mark(block, State::live), Order::release);
         return block;
     }
@@ -142,8 +144,25 @@ private:
         state_.note(env, fault, Header::of(block).known(env, block, found_by));
     }
 
-    CUDA_ZSTD_INLINE std::size_t payload_bytes() const {
-        return std::size_t{heap_.supply().pages.page_count} << page_shift;
+    /// Of the slot that begins at `base` and is the caller's.
+    CUDA_ZSTD_HD SlotLife life_at(Env& env, const void* base) const {
+        const auto& supply = heap_.supply();
+        const auto page = static_cast<std::uint32_t>(
+            static_cast<std::size_t>(static_cast<const char*>(base) - heap_.pages_base()) >> page_shift);
+        const PageEntry entry{env.load(supply.entries[page], Order::relaxed)};
+        if (!entry.is_slab()) return {};
+        return SlotLife::of(entry, SlabWord{env.load(supply.slabs.words[page - entry.pages_before()], Order::relaxed)});
+    }
+    /// Of a slot that is handed out again: looks at the bytes of the block that was in it last, whose header lies at
+    /// one of few places. From here on they are another's, and its header says so.
+    CUDA_ZSTD_HD void leave_last(Env& env, char* base, const SlotLife& life) const {
+        for (std::uint32_t front = header_bytes; front < life.slot_bytes && front <= page_bytes; front *= 2) {
+            const char* const last = base + front;
+            Header& header = Header::of(last);
+            if (env.load(header.state, Order::relaxed) != State::mark(last, State::freed)) continue;
+            if (header.is_of(life) && !header.is_poisoned(last)) note(env, Fault::write_after_free, last);
+            env.store(header.state, State::mark(last, State::gone), Order::relaxed);
+        }
     }
 
     /// From live to held, if all is as it should be.
@@ -153,7 +172,8 @@ private:
         if (!heap_.owns(block - header_bytes)) return Status::interior;
         Header& header = Header::of(block);
         std::uint64_t seen = env.load(header.state, Order::acquire);
-        if (seen == State::mark(block, State::held) || seen == State::mark(block, State::freed))
+        if (seen == State::mark(block, State::held) || seen == State::mark(block, State::freed) ||
+            seen == State::mark(block, State::gone))
             return freed_again(env, block, place);
         if (seen != State::mark(block, State::live)) return no_header(env, block, place);
         if (!header.is_whole(env, block)) {
@@ -230,7 +250,7 @@ private:
         Header& header = Header::of(block);
         check_poison(env, block);
         env.store(header.state, State::mark(block, State::freed), Order::release);
-        return block - header.front_bytes;
+        return block - header.front_bytes();
     }
 
     Heap<Env> heap_;

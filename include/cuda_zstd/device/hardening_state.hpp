@@ -43,6 +43,7 @@ struct HardeningState {
     static constexpr std::uint64_t live = 0x6c6976656c697665u;
     static constexpr std::uint64_t held = 0x68656c6468656c64u;
     static constexpr std::uint64_t freed = 0x6672656566726565u;
+    static constexpr std::uint64_t gone = 0x676f6e65676f6e65u; ///< freed, and its slot was handed out again
     static constexpr std::uint64_t guard = 0x6775617264677561u;
     static constexpr unsigned char zone_byte = 0xfd;
     static constexpr unsigned char poison_byte = 0xdb;

@@ -68,13 +68,19 @@ public:
         clear_entries(env, chunk, 0, 1);
         set_free(env, chunk, 0, 1);
     }
-    /// Publishes how many pages claims look at, and which of them first (0: any). Calls are in stream order.
+    /// For set_extent: none of the pages is behind, but where the heap drains, runs go to the first place still.
+    static constexpr std::uint32_t near_as_it_drains = 0xffffffffu;
+
+    /// Publishes how many pages claims look at, and which of them first (0: any): what a trim decides, with new room
+    /// for searches, or after a growth `near_as_it_drains`. Calls are in stream order.
     CUDA_ZSTD_HD void set_extent(Env& env, std::uint32_t page_count, std::uint32_t near_count) const {
-        for (std::uint32_t station = 0; station < supply_.stations.count; ++station) {
-            const PageMap<Env>& pages = heap_.supply_of(station).pages;
-            env.store_word(const_cast<std::uint32_t&>(pages.page_count), page_count, Order::relaxed);
-            env.store_word(const_cast<std::uint32_t&>(pages.near_count), near_count, Order::relaxed);
-        }
+        const PageMap<Env>& map = supply_.pages;
+        if (near_count == near_as_it_drains)
+            near_count = map.near_now(env) != 0 ? page_count : 0u;
+        else
+            env.store(*map.drain_words, most_drain_words, Order::relaxed);
+        env.store_word(const_cast<std::uint32_t&>(map.page_count), page_count, Order::relaxed);
+        env.store_word(const_cast<std::uint32_t&>(map.near_count), near_count, Order::relaxed);
     }
 
     CUDA_ZSTD_HD std::uint32_t free_pages(Env& env) const {

@@ -5,8 +5,8 @@
 // blocks never overlap. The heap is a view: pointers into one arena, copied by value, owning nothing.
 //
 // The common path is inline and works on the view's own pointers, which a kernel has in its parameters. All that is
-// rare is reached through a copy of SlabSupply that lies in the arena, one for each processor: a member function called
-// out of line takes `this`, and were that the view, every thread would first copy it to its stack.
+// rare is reached through a copy of SlabSupply that lies in the arena: a member function called out of line takes
+// `this`, and were that the view, every thread would first copy it to its stack.
 //
 // Cost of the common case, for a group of lanes of one warp that want one size class: one load (cursor), one atomic for
 // the group (credits), one atomic for each word of slot bits, both words at once. Free: one load a lane, one atomic for each word of bits and
@@ -43,6 +43,7 @@ enum class ControlCell : unsigned {
     peak_pages_before, ///< the most that were in use before the heap last changed its size
     sweep_mark,        ///< became_empty when the sweep began that is not yet through
     sweep_at,          ///< how far it is
+    drain_words,       ///< what searches may still pass before a heap that drains ends to
 };
 
 template <class Env>
@@ -58,7 +59,7 @@ public:
     static CUDA_ZSTD_HD Heap over(void* arena, const HeapLayout& layout) {
         char* const base = static_cast<char*>(arena);
         Heap heap;
-        heap.supplies_ = base + layout.supplies_offset;
+        heap.supply_ = reinterpret_cast<const Supply*>(base + layout.control_offset + supply_copy_offset);
         heap.control_ = base + layout.control_offset;
         heap.pages_base_ = base + layout.pages_offset;
         heap.slabs_ = {reinterpret_cast<atom<std::uint64_t>*>(base + layout.slab_words_offset),
@@ -80,7 +81,7 @@ public:
         status = Status::invalid;
         bool waiting = kind < size_class_count;
         if (kind == run_kind) {
-            const std::uint32_t page = out_of_line(&Supply::claim_run_rarely)(&supply_here(env), env, bytes);
+            const std::uint32_t page = out_of_line(&Supply::claim_run_rarely)(supply_, env, bytes);
             status = page == no_page ? Status::full : page == no_page_now ? Status::contended : Status::ok;
             if (status == Status::ok) block = pages_base_ + (std::size_t{page} << page_shift);
         }
@@ -107,7 +108,7 @@ public:
             }
             std::uint32_t found = slot;
             if ((seen >> (slot % 32u) & 1u) != 0)
-                found = out_of_line(&Supply::find_slot_rarely)(&supply_here(env), env, got.slab(), got.start(), rank);
+                found = out_of_line(&Supply::find_slot_rarely)(supply_, env, got.slab(), got.start(), rank);
             if (found == no_slot) {
                 status = Status::contended;
                 continue;
@@ -127,7 +128,7 @@ public:
         if (block != nullptr) {
             place = locate(env, block);
             if (place.status == Status::ok && place.slot == no_slot)
-                place.status = supply_here(env).release_run(env, place.page, place.entry);
+                place.status = supply_->release_run(env, place.page, place.entry);
         }
         const bool in_slab = place.status == Status::ok && place.slot != no_slot;
         // Lanes whose slots share a word of bits clear them with one atomic, and give back the credits with another.
@@ -149,7 +150,7 @@ public:
         Status status = place.status;
         if (env.ballot(lanes, seen != ~0u || status != Status::ok) != 0)
             status = find_fault(env, control_, peers, place.slot, status, env.shfl(lanes, seen, lowest_bit(peers)));
-        if (now.needs_care(cleared)) supply_here(env).take_care(env, place.page, now, cleared);
+        if (now.needs_care(cleared)) supply_->take_care(env, place.page, now, cleared);
         env.sync(lanes); // together, so that no lane goes on while another owes the rest of this call
         return status;
     }
@@ -169,11 +170,7 @@ public:
                static_cast<std::size_t>(static_cast<const char*>(address) - pages_base_) >> page_shift < page_count_;
     }
 
-    CUDA_ZSTD_INLINE const Supply& supply() const { return supply_of(0); }
-    /// The copy of one station: all are alike, but for what they say of the pages that claims take first.
-    CUDA_ZSTD_INLINE const Supply& supply_of(std::uint32_t station) const {
-        return *reinterpret_cast<const Supply*>(supplies_ + station * supply_stride_bytes);
-    }
+    CUDA_ZSTD_INLINE const Supply& supply() const { return *supply_; }
     CUDA_ZSTD_INLINE char* pages_base() const { return pages_base_; }
     CUDA_ZSTD_INLINE const Stations& stations() const { return stations_; }
     CUDA_ZSTD_INLINE atom<std::uint32_t>& control(ControlCell cell) const { return control(control_, cell); }
@@ -224,7 +221,7 @@ private:
             grant = SlabMap<Env>::granted(old, grant.slab, size_class, want);
         }
         if (grant.count != want || (cursor.wants_next() && old.passes_half(want)))
-            grant = out_of_line(&Supply::reserve_rarely)(&supply_here(env), env, size_class, want, cursor.raw, old.raw);
+            grant = out_of_line(&Supply::reserve_rarely)(supply_, env, size_class, want, cursor.raw, old.raw);
         return {std::uint64_t{grant.slab} << 32 | grant.start << 8 | grant.count};
     }
 
@@ -270,8 +267,6 @@ private:
         return {Status::ok, page - entry.pages_before(), slot, entry};
     }
 
-    CUDA_ZSTD_INLINE const Supply& supply_here(Env& env) const { return supply_of(stations_.here(env)); }
-
     static CUDA_ZSTD_INLINE atom<std::uint32_t>& control(char* block, ControlCell cell) {
         return *reinterpret_cast<atom<std::uint32_t>*>(block + static_cast<unsigned>(cell) * 128u);
     }
@@ -282,7 +277,7 @@ private:
             env.store(control(control_block, ControlCell::first_failed_bytes), clipped, Order::relaxed);
     }
 
-    char* supplies_ = nullptr; ///< in the arena
+    const Supply* supply_ = nullptr; ///< in the arena
     char* control_ = nullptr;
     char* pages_base_ = nullptr;
     SlabMap<Env> slabs_{};

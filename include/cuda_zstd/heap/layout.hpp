@@ -48,7 +48,6 @@ struct HeapLayout {
     std::uint32_t slab_log2_pages = 0; ///< the largest slab of this heap
     // Offsets from the arena's start, in bytes.
     std::size_t control_offset = 0;
-    std::size_t supplies_offset = 0; ///< a copy of the heap's SlabSupply for each station
     std::size_t shared_cells_offset = 0;
     std::size_t stations_offset = 0;
     std::size_t slab_words_offset = 0;
@@ -69,12 +68,10 @@ struct HeapLayout {
     static HeapLayout for_arena(std::size_t arena_bytes, unsigned processors);
 };
 
-/// Bytes of the block at the head of the metadata: a line of 128 B for each cell that many processors write.
-inline constexpr std::size_t control_bytes = 13 * 128;
-/// Copies of the heap's SlabSupply lie this many bytes apart. There is one for each station: whoever is on a rare path
-/// reads pointers there all the time, past a first-level cache that acquires have emptied, and where all processors do
-/// so in one place they wait for each other.
-inline constexpr std::size_t supply_stride_bytes = 4 * 128;
+/// Bytes of the block at the head of the metadata: a line of 128 B for each cell that many processors write, and four
+/// for the heap's own copy of its SlabSupply.
+inline constexpr std::size_t control_bytes = 18 * 128;
+inline constexpr std::size_t supply_copy_offset = 14 * 128;
 
 inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned processors) {
     HeapLayout layout;
@@ -100,7 +97,6 @@ inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned proces
             return here;
         };
         layout.control_offset = take(control_bytes);
-        layout.supplies_offset = take(layout.stations * supply_stride_bytes);
         layout.shared_cells_offset = take(std::size_t{shared_cell_count} * shared_cell_bytes);
         layout.stations_offset = take(std::size_t{size_class_count + 1} * layout.stations * station_bytes);
         layout.slab_words_offset = take(pages * sizeof(std::uint64_t));

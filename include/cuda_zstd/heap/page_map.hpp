@@ -23,6 +23,10 @@ inline constexpr std::uint32_t no_page = 0xffffffffu;
 inline constexpr unsigned places_at_once = 8;
 inline constexpr unsigned rover_looks = 3;
 
+/// Words of the map that claims may search because pages in front are preferred, from one trim to the next: as many as
+/// a pass over 4 TiB.
+inline constexpr std::uint32_t most_drain_words = 1u << 21;
+
 /// How long a claim looks for a run.
 enum class ClaimEffort : unsigned char {
     tries, ///< at the places that the rover points out
@@ -92,13 +96,21 @@ struct PageMap {
     /// decide, so whoever works with an older count is as right.
     std::uint32_t page_count;
     /// Pages that claims take first, from the first; 0: there is no such preference. What lies behind them is claimed
-    /// when there is no run in front. A claim of one page that finds none ends the preference: a heap that is short of
-    /// pages does not look twice for long.
+    /// when there is no run in front; runs go to the first place, which may be of all pages. The preference ends when a
+    /// claim of one page finds none, or when its searches have passed `most_drain_words`: a heap that is short of
+    /// pages, or does not drain, does not look for long again and again.
     std::uint32_t near_count = 0;
+    /// Words that searches may still pass before the preference ends.
+    atom<std::uint32_t>* drain_words = nullptr;
 
     CUDA_ZSTD_INLINE std::uint32_t pages_now(Env& env) const { return env.load_word(page_count, Order::relaxed); }
     CUDA_ZSTD_INLINE std::uint32_t near_now(Env& env) const { return env.load_word(near_count, Order::relaxed); }
-    /// Whether claims leave the page alone as long as they find others.
+    /// Whether there are pages that claims leave alone as long as they find others.
+    CUDA_ZSTD_INLINE bool has_far(Env& env) const {
+        const std::uint32_t near_pages = near_now(env);
+        return near_pages != 0 && near_pages < pages_now(env);
+    }
+    /// Whether the page is one of these.
     CUDA_ZSTD_INLINE bool is_far(Env& env, std::uint32_t page) const {
         const std::uint32_t near_pages = near_now(env);
         return near_pages != 0 && page >= near_pages;
@@ -163,6 +175,7 @@ struct PageMap {
                 if (count == 1) env.store_word(const_cast<std::uint32_t&>(near_count), 0u, Order::relaxed);
                 page = search(env, count, words > overlap ? words - overlap : 0, (all_pages + 31u) / 32u);
             }
+            if (near_pages != 0) spend(env, page != no_page && page >= word * 32u ? page / 32u - word + 1u : words);
             if (page == no_page) return no_page;
         }
         env.fetch_sub(*free_count, count, Order::release);
@@ -201,6 +214,13 @@ struct PageMap {
     }
 
 private:
+    /// A search has passed so many words for the sake of the near pages.
+    CUDA_ZSTD_RARE void spend(Env& env, std::uint32_t words) const {
+        const auto left = static_cast<std::int32_t>(env.fetch_sub(*drain_words, words, Order::relaxed));
+        if (left > static_cast<std::int32_t>(words)) return;
+        env.store_word(const_cast<std::uint32_t&>(near_count), 0u, Order::relaxed);
+    }
+
     /// The bits of word `word` that belong to pages [first, first + count).
     static CUDA_ZSTD_INLINE std::uint32_t part(std::uint32_t word, std::uint32_t first, std::uint32_t count) {
         const std::uint32_t from = word * 32u > first ? 0u : first - word * 32u;
