@@ -144,10 +144,8 @@ void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, Thr
     // The stream's work before the allocation is named by no ticket.
     if (record.is_unticketed() && record.stream_id != stream.id)
         since.add(late_ticket(record.stream_id, record.usable_bytes()));
-    bool has_open = false;
-    since.for_each([&](const TicketRef& ticket) { has_open |= ticket->state.load(relaxed) == Ticket::State::open; });
     // A slot has one ticket, so that the stream must wait for the others; but for an open one it cannot.
-    const bool strands = record.is_slot() && record.stream_id != stream.id && has_open;
+    const bool strands = record.is_slot() && record.stream_id != stream.id && since.has_open();
     // Before the block is published: who finds it must find what it waits for.
     Dependencies dependencies =
         record.is_slot() && !strands

@@ -35,6 +35,11 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_within_reach(std:
                                                                             const StreamRef& stream, PoolKind kind,
                                                                             Effort effort) {
     try {
+        if (may_wait(effort) && !order_.may_close()) {
+            // What can be recorded is within reach; the pools leave the rest as it is.
+            record_registered(nullptr);
+            order_.record_open(stream);
+        }
         Piece piece = take(bytes, alignment, stream, kind, effort);
         const auto has_open = [&] {
             bool found = false;
