@@ -9,7 +9,7 @@ Chain Magazine::make_room(const BlockRecord& record) noexcept {
     if (bin == nullptr) {
         const unsigned at = next_place();
         sizes_[at] = record.usable_bytes();
-        blocks_[at].is_used = true;
+        used_[at] = true;
         while (blocks_[at].count != 0)
             leaving.push(blocks_[at].pop());
     } else if (bin->count == bin->most) {

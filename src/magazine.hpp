@@ -49,7 +49,7 @@ public:
     Magazine() noexcept {
         for (unsigned i = 0; i < most_classes; ++i)
             slots_[i].most =
-                static_cast<std::uint16_t>(std::clamp<std::size_t>(class_bytes / SmallPool::size_of_class(i), 4, 64));
+                static_cast<unsigned>(std::clamp<std::size_t>(class_bytes / SmallPool::size_of_class(i), 4, 64));
     }
 
     std::uint64_t stream_id = 0;
@@ -127,9 +127,7 @@ private:
     struct Bin {
         BlockRecord* head = nullptr;
         unsigned count = 0;
-        std::uint16_t most = most_of_a_size;
-        /// Of a size: since the hand was here.
-        bool is_used = false;
+        unsigned most = most_of_a_size;
         void push(BlockRecord& record) noexcept {
             record.next = std::exchange(head, &record);
             ++count;
@@ -151,7 +149,7 @@ private:
         if (record.is_slot()) return &slots_[record.class_index()];
         for (unsigned i = 0; i < most_sizes; ++i)
             if (sizes_[i] == record.usable_bytes()) {
-                blocks_[i].is_used = true;
+                used_[i] = true;
                 return &blocks_[i];
             }
         return nullptr;
@@ -162,7 +160,7 @@ private:
         for (;;) {
             const unsigned at = hand_;
             hand_ = (hand_ + 1) % most_sizes;
-            if (!std::exchange(blocks_[at].is_used, false)) return at;
+            if (!std::exchange(used_[at], false)) return at;
         }
     }
     /// The one that was freed last.
@@ -185,6 +183,8 @@ private:
     /// 0: no size has had the place. They are given away in order.
     std::array<std::size_t, most_sizes> sizes_{};
     std::array<Bin, most_sizes> blocks_;
+    /// Sizes that were freed since the hand was there.
+    std::array<bool, most_sizes> used_{};
     std::array<BlockRecord*, most_passing> passing_;
     std::array<std::size_t, most_passing> passing_bytes_;
     unsigned passing_count_ = 0;
