@@ -71,6 +71,8 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
         put_back(std::move(piece));
         throw;
     }
+    if (live_.has_outgrown()) [[unlikely]]
+        live_.free_outgrown([this] { caches_.wait_for_owners(); });
     const bool is_slot = piece.slab != nullptr;
     record->owner = is_slot ? static_cast<void*>(piece.slab) : piece.block;
     record->set_sizes(piece.bytes, bytes);
@@ -104,11 +106,9 @@ void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Re
     ThreadCache* cache = caches_.mine();
     Record* record = nullptr;
     if (cache != nullptr && what == Record::State::live) {
+        const OwnersStay stay(cache->lock());
         record = live_.find(ptr);
-        if (record != nullptr) {
-            const OwnersStay stay(cache->lock());
-            if (cache->deallocate(*record, ptr, stream.id)) return;
-        }
+        if (record != nullptr && cache->deallocate(*record, ptr, stream.id)) return;
     }
     if (deallocate_to_pools(ptr, record, stream, what, cache)) return;
     if (what == Record::State::live && device_arenas.free_block(ptr, stream.handle)) return;
@@ -125,7 +125,7 @@ bool MemoryPoolManager::State::deallocate_to_pools(void* ptr, Record* record, co
     require_own_process();
     const Turnstile::Passage passage(turnstile_);
     if (record == nullptr || !record->claim(ptr, what)) {
-        record = live_.find(ptr);
+        record = live_.find_beside_all(ptr);
         if (record == nullptr || !record->claim(ptr, what)) return false;
     }
     try {
