@@ -133,6 +133,11 @@ private:
         detail::Origin origin = detail::Origin::own;
         explicit operator bool() const noexcept { return ptr != nullptr; }
     };
+    /// Where medium blocks and the slabs of small ones come from: spans; but where as little as possible is to be
+    /// mapped the arenas themselves, so that they fill the holes between larger blocks, which no span fits in.
+    detail::BlockPool& pool_of_medium() noexcept {
+        return options.growth == Growth::exact ? static_cast<detail::BlockPool&>(large_) : medium_;
+    }
     struct Alone {
         explicit Alone(const State& state) : turnstile(state.turnstile_), caches(state.caches_) {}
         detail::Turnstile::Alone turnstile;
