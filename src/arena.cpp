@@ -62,7 +62,8 @@ Taken ArenaPool::take(std::size_t bytes, std::size_t alignment, std::uint64_t st
     if (bytes > most_bytes_) return {};
     const Hold hold(*this);
     Taken taken = heap_.take_ready(bytes, alignment, stream_id);
-    if (!taken && may_wait(effort)) taken = heap_.take_any(bytes, alignment);
+    if (!taken && may_wait(effort))
+        taken = heap_.take_any(bytes, alignment, order_.may_close() ? Within::all : Within::recorded);
     if (!taken && may_grow(effort) && grow(bytes, alignment))
         taken = heap_.take_ready(bytes, alignment, stream_id, Search::thorough);
     return taken;

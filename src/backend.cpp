@@ -2,7 +2,9 @@
 #include "backends.hpp"
 #include "cuda_zstd/host/error.hpp"
 #include "cuda_zstd/host/options.hpp"
+#include "fork_guard.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
 #include <stdexcept>
@@ -10,6 +12,10 @@
 #include <vector>
 
 namespace cuda_zstd {
+
+Backend::Backend() : generation_(detail::fork_generation()) {}
+
+bool Backend::is_forked() const noexcept { return detail::is_forked_since(generation_); }
 
 Backend& Backend::get(BackendKind kind) {
     return get(kind, kind == BackendKind::cuda && !cuda_available() ? 0 : current_device(kind));
@@ -53,7 +59,57 @@ void Backend::retire_at_exit() {
     });
 }
 
-bool Backend::captures_go_on() { return captures_.load(std::memory_order_acquire) != 0; }
+void Backend::announce_capture() noexcept {
+    if (!is_forked()) captures_.announce();
+}
+
+void Backend::end_capture() noexcept {
+    if (!is_forked()) captures_.end();
+}
+
+void Backend::note_capture() noexcept { captures_.note(); }
+
+bool Backend::captures_go_on() { return captures_.has_captures(); }
+
+bool Backend::has_notice_of(const BackendCapture& capture) {
+    const std::lock_guard lock(notices_mutex_);
+    return std::any_of(noticed_streams_.begin(), noticed_streams_.end(), [&](cudaStream_t stream) {
+        try {
+            return is_capturing(stream) && capture_of(stream).id == capture.id;
+        } catch (const usage_error&) {
+            return false; // that capture has failed, this one goes on
+        }
+    });
+}
+
+WaitPermit::WaitPermit(Backend& backend) : backend_(backend), is_given_(backend.captures_.begin_wait()) {
+    try {
+        if (!is_given_ || !backend_.captures_go_on()) return;
+    } catch (...) {
+        backend_.captures_.end_wait();
+        throw;
+    }
+    backend_.captures_.end_wait();
+    is_given_ = false;
+}
+
+CaptureNotice::CaptureNotice(Backend& backend, cudaStream_t stream) : backend_(backend), stream_(stream) {
+    {
+        const std::lock_guard lock(backend_.notices_mutex_);
+        backend_.noticed_streams_.push_back(stream);
+    }
+    backend_.announce_capture();
+}
+
+CaptureNotice::~CaptureNotice() {
+    if (backend_.is_forked()) return;
+    if (stream_) {
+        const std::lock_guard lock(backend_.notices_mutex_);
+        auto& streams = backend_.noticed_streams_;
+        streams.erase(std::find(streams.begin(), streams.end(), *stream_));
+    }
+    backend_.end_capture();
+}
 
 BackendCapture Backend::capture_of(cudaStream_t) { return {}; }
 

@@ -7,6 +7,7 @@
 #include "host_executor.hpp"
 #include "machine.hpp"
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -161,7 +162,10 @@ int host_device_count() {
 }
 
 Backend& host_backend(int device) {
-    static const unsigned generation = fork_generation();
+    // Of the first call. No lock: a child could find it taken.
+    static constinit std::atomic<unsigned> first_generation{0};
+    unsigned generation = 0;
+    if (first_generation.compare_exchange_strong(generation, fork_generation())) generation = fork_generation();
     if (is_forked_since(generation)) refuse_after_fork("the host backend");
     if (device < 0 || device >= host_device_count())
         throw configuration_error("there is no host device " + std::to_string(device) + ": " +

@@ -152,30 +152,30 @@ Taken BlockHeap::take_ready(std::size_t bytes, std::size_t alignment, std::uint6
         settle();
         found = choose(own_home(stream_id), bytes, alignment, Search::quick);
     }
-    if (found == nullptr) {
-        if (Home* own = own_home(stream_id)) join_with_settled(*own);
-        found = choose(own_home(stream_id), bytes, alignment, search);
-    }
+    if (found == nullptr && search == Search::thorough)
+        found = choose(own_home(stream_id), bytes, alignment, Search::thorough);
+    if (found == nullptr)
+        if (Home* own = own_home(stream_id)) found = join_with_settled(*own, bytes, alignment);
     return found == nullptr ? Taken{} : cut(*found, bytes, alignment);
 }
 
-Taken BlockHeap::take_any(std::size_t bytes, std::size_t alignment) {
+Taken BlockHeap::take_any(std::size_t bytes, std::size_t alignment, Within within) {
     if (free_bytes_ < bytes) return {};
     file_pending();
     settle();
-    const auto best = [&] {
-        Block* found = choose(nullptr, bytes, alignment, Search::thorough);
+    Block* found = nullptr;
+    if (within == Within::recorded) {
+        found = smallest_recorded(bytes, alignment);
+    } else {
+        found = choose(nullptr, bytes, alignment, Search::thorough);
         for (const auto& [id, home] : streams_) {
             Block* candidate = home->index->search(bytes, alignment);
             if (candidate != nullptr && (found == nullptr || candidate->bytes < found->bytes)) found = candidate;
         }
-        return found != nullptr ? found : mixed_->index->search(bytes, alignment);
-    };
-    Block* found = best();
-    if (found == nullptr) {
-        join_all();
-        found = best();
+        if (found == nullptr) found = mixed_->index->search(bytes, alignment);
     }
+    if (found == nullptr) found = join_any(bytes, alignment, Within::recorded);
+    if (found == nullptr && within == Within::all) found = join_any(bytes, alignment, Within::all);
     return found == nullptr ? Taken{} : cut(*found, bytes, alignment);
 }
 

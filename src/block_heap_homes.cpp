@@ -68,16 +68,10 @@ void BlockHeap::unfile(Block& block) noexcept {
     pending_.push_front(block);
 }
 
-bool BlockHeap::may_absorb(const Home& home, Block& neighbour, Reach reach) const noexcept {
-    const bool pending = neighbour.state == Block::State::pending;
-    if (!pending && neighbour.state != Block::State::free) return false;
-    if (reach == Reach::all) return true;
-    const Home* its = neighbour.home;
-    if (pending) {
-        if (!neighbour.dependencies.complete()) drop_complete(neighbour.dependencies);
-        its = neighbour.dependencies.complete() ? settled_.get() : home_if_made(neighbour.dependencies);
-    }
-    return its == &home || (reach == Reach::settled_too && its == settled_.get());
+bool BlockHeap::may_absorb(const Home& home, Block& neighbour) const noexcept {
+    if (neighbour.state != Block::State::pending) return neighbour.home == &home;
+    if (!neighbour.dependencies.complete()) drop_complete(neighbour.dependencies);
+    return &home == (neighbour.dependencies.complete() ? settled_.get() : home_if_made(neighbour.dependencies));
 }
 
 /// Forgets a free block whose memory is another's now.
@@ -89,20 +83,24 @@ void BlockHeap::drop_absorbed(Block& block, TicketReleases& releases) noexcept {
     store_.give(block, releases);
 }
 
-/// `block` is pending; it keeps its identity, so a lower neighbour's place in the region becomes its own.
-void BlockHeap::absorb_neighbours(Block& block, const Home& home, Reach reach) {
+/// `block` is pending and keeps its identity.
+void BlockHeap::absorb_after(Block& block, TicketReleases& releases) {
+    Block& high = *block.after;
+    if (!high.dependencies.complete()) block.dependencies.add(std::move(high.dependencies));
+    block.bytes += high.bytes;
+    block.after = high.after;
+    if (block.after != nullptr) block.after->before = &block;
+    block.stamp(std::max<std::uint64_t>(block.timestamp, high.timestamp));
+    --free_blocks_;
+    drop_absorbed(high, releases);
+}
+
+/// Takes in the neighbours of the home. `block` is pending; a lower neighbour's place in the region becomes its own.
+void BlockHeap::absorb_neighbours(Block& block, const Home& home) {
     TicketReleases releases;
-    while (block.after != nullptr && may_absorb(home, *block.after, reach)) {
-        Block& high = *block.after;
-        if (!high.dependencies.complete()) block.dependencies.add(std::move(high.dependencies));
-        block.bytes += high.bytes;
-        block.after = high.after;
-        if (block.after != nullptr) block.after->before = &block;
-        block.stamp(std::max<std::uint64_t>(block.timestamp, high.timestamp));
-        --free_blocks_;
-        drop_absorbed(high, releases);
-    }
-    while (block.before != nullptr && may_absorb(home, *block.before, reach)) {
+    while (block.after != nullptr && may_absorb(home, *block.after))
+        absorb_after(block, releases);
+    while (block.before != nullptr && may_absorb(home, *block.before)) {
         Block& low = *block.before;
         if (!low.dependencies.complete()) block.dependencies.add(std::move(low.dependencies));
         block.ptr = low.ptr;
@@ -128,9 +126,9 @@ Block& BlockHeap::merge_unlisted(Block& low, Block& high) {
 }
 
 /// Brings a pending block to its home.
-void BlockHeap::file(Block& block, Reach reach) {
+void BlockHeap::file(Block& block) {
     drop_complete(block.dependencies);
-    absorb_neighbours(block, home_of(block.dependencies), reach);
+    absorb_neighbours(block, home_of(block.dependencies));
     Home& home = home_of(block.dependencies);
     home.index->prepare(block.bytes, 1);
     pending_.erase(pending_.iterator_to(block));
@@ -139,14 +137,14 @@ void BlockHeap::file(Block& block, Reach reach) {
 
 void BlockHeap::file_pending() {
     while (!pending_.empty())
-        file(pending_.front(), Reach::own_home);
+        file(pending_.front());
 }
 
 void BlockHeap::file_if_pending(Block& block) noexcept {
     // One that is not in use has no region.
     if (strategy_ == Strategy::first_fit || block.region == nullptr || block.state != Block::State::pending) return;
     try {
-        file(block, Reach::own_home);
+        file(block);
     } catch (const std::bad_alloc&) {
         // The next search tries again.
     }
@@ -157,7 +155,7 @@ void BlockHeap::settle() {
     const auto move = [&](Block& block) {
         unfile(block);
         block.dependencies.clear();
-        file(block, Reach::own_home);
+        file(block);
     };
     for (auto entry = streams_.begin(); entry != streams_.end();) {
         Home& home = *entry->second;
@@ -201,36 +199,6 @@ Dependencies BlockHeap::pending() const {
         collect(home->by_age);
     collect(mixed_->by_age);
     return united;
-}
-
-void BlockHeap::join_with_settled(Home& own) {
-    std::vector<Block*> blocks;
-    for (Block& block : own.by_age)
-        blocks.push_back(&block);
-    for (Block* block : blocks) {
-        if (block->home != &own) continue; // absorbed by one before it
-        const auto has_settled = [&](const Block* n) { return n != nullptr && n->home == settled_.get(); };
-        if (!has_settled(block->before) && !has_settled(block->after)) continue;
-        unfile(*block);
-        file(*block, Reach::settled_too);
-    }
-}
-
-void BlockHeap::join_all() {
-    std::vector<Block*> blocks;
-    const auto collect = [&](const Home& home) {
-        for (const Block& block : home.by_age)
-            blocks.push_back(const_cast<Block*>(&block));
-    };
-    collect(*settled_);
-    collect(*mixed_);
-    for (const auto& [id, home] : streams_)
-        collect(*home);
-    for (Block* block : blocks) {
-        if (block->home == nullptr) continue; // absorbed by one before it
-        unfile(*block);
-        file(*block, Reach::all);
-    }
 }
 
 std::size_t BlockHeap::largest_free_bytes() const noexcept {

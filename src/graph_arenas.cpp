@@ -39,8 +39,9 @@ struct GraphArenas::Arena {
     /// Freed in the capture, by the stream of the free and the size.
     std::map<std::pair<std::uint64_t, std::size_t>, std::vector<std::byte*>> freed;
     Arena* next_gone = nullptr;
-    /// Of the capture, while it is known to go on.
+    /// Of the capture, while it is known to go on, and who has to tell of its end.
     std::vector<cudaStream_t> streams;
+    bool has_notice = false;
 };
 
 GraphArenas::GraphArenas(Backend& backend, ArenaPool& memory)
@@ -126,6 +127,18 @@ std::byte* GraphArenas::cut(Arena& arena, std::size_t bytes, std::size_t alignme
     return ptr;
 }
 
+/// The stream is being captured, and in no other capture than this one. With the mutex held.
+void GraphArenas::note_stream(Arena& arena, const BackendCapture& capture, cudaStream_t stream) {
+    if (std::find(arena.streams.begin(), arena.streams.end(), stream) != arena.streams.end()) return;
+    end_those_of(stream);
+    const bool is_first = arena.streams.empty();
+    if (is_first) arena.has_notice = backend_.has_notice_of(capture);
+    arena.streams.push_back(stream);
+    if (!is_first || arena.has_notice) return;
+    under_way_.fetch_add(1, std::memory_order_relaxed);
+    backend_.note_capture();
+}
+
 void* GraphArenas::allocate(std::size_t bytes, std::size_t alignment, const StreamRef& stream) {
     const BackendCapture capture = backend_.capture_of(stream.handle);
     if (capture.id == 0)
@@ -134,13 +147,7 @@ void* GraphArenas::allocate(std::size_t bytes, std::size_t alignment, const Stre
     const std::size_t rounded_bytes = round_up(bytes, granule_bytes);
     const std::lock_guard lock(mutex_);
     Arena& arena = arena_of(capture);
-    if (std::find(arena.streams.begin(), arena.streams.end(), stream.handle) == arena.streams.end()) {
-        arena.streams.push_back(stream.handle);
-        if (arena.streams.size() == 1) {
-            under_way_.fetch_add(1, std::memory_order_relaxed);
-            backend_.announce_capture();
-        }
-    }
+    note_stream(arena, capture, stream.handle);
     const auto freed = arena.freed.find({stream.id, rounded_bytes});
     if (freed != arena.freed.end())
         for (std::byte*& ptr : freed->second) {
@@ -180,12 +187,18 @@ void GraphArenas::deallocate(void* ptr, const StreamRef& stream) {
 void GraphArenas::end(Arena& arena) noexcept {
     if (arena.streams.empty()) return;
     arena.streams.clear();
+    if (arena.has_notice) return;
     under_way_.fetch_sub(1, std::memory_order_relaxed);
     backend_.end_capture();
 }
 
 void GraphArenas::end_capture_of(cudaStream_t stream) noexcept {
     const std::lock_guard lock(mutex_);
+    end_those_of(stream);
+}
+
+/// With the mutex held.
+void GraphArenas::end_those_of(cudaStream_t stream) noexcept {
     for (const auto& [capture, arena] : arenas_)
         if (std::find(arena->streams.begin(), arena->streams.end(), stream) != arena->streams.end()) end(*arena);
 }

@@ -51,8 +51,9 @@ public:
     /// What the address is to a graph; empty where it is nothing.
     std::string explain(const void* ptr) const;
 
-    /// Whether captures are known to go on: one that has allocated is, until its stream is seen without it, or its
-    /// graph is gone. One load.
+    /// Whether captures are known to go on and no notice covers them: one that has allocated is, until its stream is
+    /// seen without it or in another one, or its graph is gone. One load. The driver cannot be asked: a stream whose
+    /// capture is over may be destroyed, and to name it then ends the process.
     bool has_captures() const noexcept { return under_way_.load(std::memory_order_relaxed) != 0; }
     /// The stream is not being captured any more.
     void end_capture_of(cudaStream_t stream) noexcept;
@@ -76,6 +77,8 @@ private:
     std::byte* cut(Arena& arena, std::size_t bytes, std::size_t alignment);
     bool add_chunk(Arena& arena, std::size_t bytes);
     const Arena* arena_with(const void* ptr) const;
+    void note_stream(Arena& arena, const BackendCapture& capture, cudaStream_t stream);
+    void end_those_of(cudaStream_t stream) noexcept;
     void end(Arena& arena) noexcept;
 
     Backend& backend_;

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: MIT
 #include "cuda_zstd/host/live_table.hpp"
 
+#include "live_slots.hpp"
 #include "spin_lock.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <deque>
+#include <iterator>
 #include <mutex>
+#include <new>
 #include <utility>
 
 namespace cuda_zstd::detail {
 namespace {
 
-constexpr std::size_t part_count = 64;
-constexpr std::size_t first_slots = 64;
+constexpr std::size_t part_count = Hash::parts;
+constexpr std::size_t first_places = 64;
 constexpr std::size_t remembered_per_part = 64;
 
 /// What became of a block that lives no more.
@@ -28,62 +31,36 @@ struct Past {
     bool by_reset = false;
 };
 
-/// Open addressing with linear probing. An erased slot keeps the mark until an insertion uses it again, so a reader
-/// that probes beside writers passes over what they change.
-struct Slots {
-    explicit Slots(std::size_t slots) : mask(slots - 1), entries(std::make_unique<Entry[]>(slots)) {}
-    using Entry = std::atomic<BlockRecord*>;
-    std::size_t mask;
-    std::unique_ptr<Entry[]> entries;
-};
-
-BlockRecord* erased() noexcept {
-    static BlockRecord mark;
-    return &mark;
-}
-
-std::uint64_t hash_of(const void* ptr) noexcept {
-    return (reinterpret_cast<std::uintptr_t>(ptr) / granule_bytes) * 0x9E3779B97F4A7C15u;
-}
-
 struct alignas(64) Part {
     /// Read by everybody, written by few.
     std::atomic<Slots*> slots{nullptr};
     alignas(64) mutable SpinLock mutex;
     std::size_t entries = 0;
-    /// All that there ever were: a reader may still be in one that has been replaced. Each is half of the next.
-    std::vector<std::unique_ptr<Slots>> tables;
+    std::unique_ptr<Slots> table;
+    /// Those before it: a reader may still be in one.
+    std::vector<std::unique_ptr<Slots>> outgrown;
     std::deque<BlockRecord> records;
     BlockRecord* spare = nullptr;
     /// A ring: the oldest is overwritten.
     std::array<Past, remembered_per_part> past;
     std::uint64_t past_count = 0;
 
-    static std::size_t first(const void* ptr) noexcept { return hash_of(ptr) >> 20; }
-
-    static void place(Slots& to, BlockRecord& record, const void* ptr) noexcept {
-        for (std::size_t i = first(ptr);; ++i) {
-            auto& entry = to.entries[i & to.mask];
-            BlockRecord* present = entry.load(std::memory_order_relaxed);
-            if (present != nullptr && present != erased()) continue;
-            entry.store(&record, std::memory_order_release);
-            return;
-        }
+    BlockRecord* find(const void* ptr) const noexcept {
+        const Slots* present = slots.load(std::memory_order_acquire);
+        return present == nullptr ? nullptr : present->find(ptr);
     }
 
-    /// At most half of the slots are used.
-    void make_room() {
-        Slots* present = slots.load(std::memory_order_relaxed);
-        if (present != nullptr && 2 * (entries + 1) <= present->mask + 1) return;
-        tables.reserve(tables.size() + 1);
-        auto larger = std::make_unique<Slots>(present == nullptr ? first_slots : 2 * (present->mask + 1));
-        if (present != nullptr)
-            for (std::size_t i = 0; i <= present->mask; ++i) {
-                BlockRecord* record = present->entries[i].load(std::memory_order_relaxed);
-                if (record != nullptr && record != erased()) place(*larger, *record, record->ptr());
-            }
+    /// At most 13 of 16 places are used. Whether the table has grown.
+    bool make_room() {
+        if (table != nullptr && 16 * (entries + 1) <= 13 * table->places()) return false;
+        outgrown.reserve(outgrown.size() + 1);
+        auto larger = std::make_unique<Slots>(table == nullptr ? first_places : 2 * table->places());
+        if (table != nullptr) table->for_each([&](const BlockRecord& record) { larger->insert(record); });
         slots.store(larger.get(), std::memory_order_release);
-        tables.push_back(std::move(larger));
+        table.swap(larger);
+        if (larger == nullptr) return false;
+        outgrown.push_back(std::move(larger));
+        return true;
     }
 
     void remember(const BlockRecord& record, std::uint64_t freeing_stream_id, bool by_reset) noexcept {
@@ -93,11 +70,7 @@ struct alignas(64) Part {
     }
 
     void erase(BlockRecord& record) noexcept {
-        Slots& present = *slots.load(std::memory_order_relaxed);
-        std::size_t i = first(record.ptr());
-        while (present.entries[i & present.mask].load(std::memory_order_relaxed) != &record)
-            ++i;
-        present.entries[i & present.mask].store(erased(), std::memory_order_relaxed);
+        table->erase(record);
         --entries;
         put_away(record);
     }
@@ -151,9 +124,8 @@ bool is_callers(const BlockRecord& record) noexcept {
 
 struct LiveTable::State {
     std::array<Part, part_count> parts;
-    Part& part(const void* ptr) noexcept { return parts[hash_of(ptr) >> 58]; }
+    Part& part(const void* ptr) noexcept { return parts[Hash(ptr).part()]; }
 };
-static_assert(part_count == 64, "a part is named by 6 bits of the hash");
 
 LiveTable::LiveTable() : state_(std::make_unique<State>()) {}
 LiveTable::~LiveTable() = default;
@@ -161,27 +133,38 @@ LiveTable::~LiveTable() = default;
 BlockRecord& LiveTable::insert(std::byte* ptr) {
     Part& part = state_->part(ptr);
     const std::lock_guard lock(part.mutex);
-    part.make_room();
+    if (part.make_room()) outgrown_.fetch_add(1, std::memory_order_relaxed);
     if (part.spare == nullptr) part.spare = &part.records.emplace_back();
     BlockRecord& record = *std::exchange(part.spare, part.spare->next);
     record.word.store(BlockRecord::word_of(ptr, BlockRecord::State::claimed), std::memory_order_relaxed);
-    Part::place(*part.slots.load(std::memory_order_relaxed), record, ptr);
+    part.table->insert(record);
     ++part.entries;
     return record;
 }
 
-BlockRecord* LiveTable::find(const void* ptr) const noexcept {
-    const Slots* slots = state_->part(ptr).slots.load(std::memory_order_acquire);
-    if (slots == nullptr) return nullptr;
-    const auto address = reinterpret_cast<std::uintptr_t>(ptr);
-    const std::size_t first = Part::first(ptr);
-    for (std::size_t i = 0; i <= slots->mask; ++i) {
-        BlockRecord* record = slots->entries[(first + i) & slots->mask].load(std::memory_order_acquire);
-        if (record == nullptr) return nullptr;
-        // The mark's word is 0, and no block is at address 0.
-        if ((record->word.load(std::memory_order_relaxed) & ~BlockRecord::state_mask) == address) return record;
+BlockRecord* LiveTable::find(const void* ptr) const noexcept { return state_->part(ptr).find(ptr); }
+
+BlockRecord* LiveTable::find_beside_all(const void* ptr) const noexcept {
+    const Part& part = state_->part(ptr);
+    const std::lock_guard lock(part.mutex);
+    return part.find(ptr);
+}
+
+void LiveTable::free_outgrown(const std::function<void()>& wait_for_readers) noexcept {
+    outgrown_.store(0, std::memory_order_relaxed);
+    std::vector<std::unique_ptr<Slots>> gone;
+    for (Part& part : state_->parts) {
+        std::vector<std::unique_ptr<Slots>> of_part;
+        const std::lock_guard lock(part.mutex);
+        of_part.swap(part.outgrown);
+        try {
+            gone.insert(gone.end(), std::move_iterator(of_part.begin()), std::move_iterator(of_part.end()));
+        } catch (const std::bad_alloc&) {
+            of_part.swap(part.outgrown);
+            break;
+        }
     }
-    return nullptr;
+    if (!gone.empty()) wait_for_readers();
 }
 
 void LiveTable::discard(BlockRecord& record) noexcept {
@@ -227,9 +210,7 @@ std::size_t LiveTable::invalidate_all() noexcept {
             part.put_away(record);
         });
         part.entries = 0;
-        if (Slots* slots = part.slots.load(std::memory_order_relaxed))
-            for (std::size_t i = 0; i <= slots->mask; ++i)
-                slots->entries[i].store(nullptr, std::memory_order_relaxed);
+        if (part.table != nullptr) part.table->clear();
     }
     return count;
 }

@@ -7,15 +7,9 @@ Chain Magazine::make_room(const BlockRecord& record) noexcept {
     Chain leaving;
     Bin* bin = bin_of(record);
     if (bin == nullptr) {
-        // An empty size as soon as there is one; else they leave in turn.
-        unsigned at = next_size_;
-        for (unsigned i = 0; i < most_sizes; ++i)
-            if (blocks_[(next_size_ + i) % most_sizes].count == 0) {
-                at = (next_size_ + i) % most_sizes;
-                break;
-            }
-        next_size_ = (at + 1) % most_sizes;
+        const unsigned at = next_place();
         sizes_[at] = record.usable_bytes();
+        used_[at] = true;
         while (blocks_[at].count != 0)
             leaving.push(blocks_[at].pop());
     } else if (bin->count == bin->most) {

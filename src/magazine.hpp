@@ -39,7 +39,8 @@ public:
     /// Slots of every class of the small pool, so many bytes of each.
     static constexpr unsigned most_classes = 37;
     static constexpr std::size_t class_bytes = std::size_t{256} << 10;
-    /// Other blocks by their size: the sizes used lately, so many of each.
+    /// Other blocks by their size: the sizes used lately, so many of each. A size keeps its place while its blocks are
+    /// out, and loses it to another that was seen twice, once it was not used for a round of such losses.
     static constexpr unsigned most_sizes = 16;
     static constexpr unsigned most_of_a_size = 8;
     /// Blocks on their way to the pools.
@@ -98,17 +99,17 @@ public:
     }
     std::size_t bytes() const noexcept { return bytes_; }
     /// Whether a block of this size may come back before long: a slot, a size that has a place, or one that was seen
-    /// lately; or it fits in and nobody else wants the place. Else it is from now on one that was seen.
+    /// lately; or it fits in and no size has had the place. Else it is from now on one that was seen: so ask once for
+    /// each free.
     bool expects(const BlockRecord& record, std::size_t room_bytes) noexcept {
         if (bin_of(record) != nullptr) return true;
         const std::size_t bytes = record.usable_bytes();
-        for (unsigned i = 0; bytes <= room_bytes && i < most_sizes; ++i)
-            if (blocks_[i].count == 0) return true;
+        if (bytes <= room_bytes && sizes_.back() == 0) return true;
         // The middle bits of a product depend on all lower ones.
         std::size_t& seen = seen_[(bytes / granule_bytes * 0x9E3779B97F4A7C15u) >> 40 & (most_seen - 1)];
         return std::exchange(seen, bytes) == bytes;
     }
-    /// Takes out what is in a record's way: the older half of its size, or the size that was filled longest ago.
+    /// Takes out what is in a record's way: the older half of its size, or a size that was not used lately.
     Chain make_room(const BlockRecord& record) noexcept;
     Chain take_all() noexcept;
 
@@ -143,11 +144,24 @@ private:
         bytes_ -= record.usable_bytes();
         return &record;
     }
+    /// Of a freed block, whose size is in use then.
     Bin* bin_of(const BlockRecord& record) noexcept {
         if (record.is_slot()) return &slots_[record.class_index()];
         for (unsigned i = 0; i < most_sizes; ++i)
-            if (sizes_[i] == record.usable_bytes()) return &blocks_[i];
+            if (sizes_[i] == record.usable_bytes()) {
+                used_[i] = true;
+                return &blocks_[i];
+            }
         return nullptr;
+    }
+    /// The first place from the hand on that was not used since the hand was there; what was used has its chance till
+    /// the next round.
+    unsigned next_place() noexcept {
+        for (;;) {
+            const unsigned at = hand_;
+            hand_ = (hand_ + 1) % most_sizes;
+            if (!std::exchange(used_[at], false)) return at;
+        }
     }
     /// The one that was freed last.
     BlockRecord* take_passing(std::size_t bytes) noexcept {
@@ -166,15 +180,18 @@ private:
     }
     static constexpr std::size_t most_seen = 32;
     std::array<Bin, most_classes> slots_;
+    /// 0: no size has had the place. They are given away in order.
     std::array<std::size_t, most_sizes> sizes_{};
     std::array<Bin, most_sizes> blocks_;
+    /// Sizes that were freed since the hand was there.
+    std::array<bool, most_sizes> used_{};
     std::array<BlockRecord*, most_passing> passing_;
     std::array<std::size_t, most_passing> passing_bytes_;
     unsigned passing_count_ = 0;
     /// Sizes of blocks that found no place, by a hash.
     std::array<std::size_t, most_seen> seen_{};
     std::size_t bytes_ = 0;
-    unsigned next_size_ = 0;
+    unsigned hand_ = 0;
 };
 
 } // namespace cuda_zstd::detail

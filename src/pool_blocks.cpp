@@ -71,6 +71,8 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
         put_back(std::move(piece));
         throw;
     }
+    if (live_.has_outgrown()) [[unlikely]]
+        live_.free_outgrown([this] { caches_.wait_for_owners(); });
     const bool is_slot = piece.slab != nullptr;
     record->owner = is_slot ? static_cast<void*>(piece.slab) : piece.block;
     record->set_sizes(piece.bytes, bytes);
@@ -104,11 +106,9 @@ void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Re
     ThreadCache* cache = caches_.mine();
     Record* record = nullptr;
     if (cache != nullptr && what == Record::State::live) {
+        const OwnersStay stay(cache->lock());
         record = live_.find(ptr);
-        if (record != nullptr) {
-            const OwnersStay stay(cache->lock());
-            if (cache->deallocate(*record, ptr, stream.id)) return;
-        }
+        if (record != nullptr && cache->deallocate(*record, ptr, stream.id)) return;
     }
     if (deallocate_to_pools(ptr, record, stream, what, cache)) return;
     if (what == Record::State::live && device_arenas.free_block(ptr, stream.handle)) return;
@@ -125,7 +125,7 @@ bool MemoryPoolManager::State::deallocate_to_pools(void* ptr, Record* record, co
     require_own_process();
     const Turnstile::Passage passage(turnstile_);
     if (record == nullptr || !record->claim(ptr, what)) {
-        record = live_.find(ptr);
+        record = live_.find_beside_all(ptr);
         if (record == nullptr || !record->claim(ptr, what)) return false;
     }
     try {
@@ -144,10 +144,8 @@ void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, Thr
     // The stream's work before the allocation is named by no ticket.
     if (record.is_unticketed() && record.stream_id != stream.id)
         since.add(late_ticket(record.stream_id, record.usable_bytes()));
-    bool has_open = false;
-    since.for_each([&](const TicketRef& ticket) { has_open |= ticket->state.load(relaxed) == Ticket::State::open; });
     // A slot has one ticket, so that the stream must wait for the others; but for an open one it cannot.
-    const bool strands = record.is_slot() && record.stream_id != stream.id && has_open;
+    const bool strands = record.is_slot() && record.stream_id != stream.id && since.has_open();
     // Before the block is published: who finds it must find what it waits for.
     Dependencies dependencies =
         record.is_slot() && !strands

@@ -23,7 +23,7 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take(std::size_t bytes
                 nullptr,  std::move(slot.dependencies),      slot.origin};
     }
     const std::size_t rounded_bytes = round_up(bytes, granule_bytes);
-    BlockPool& pool = kind == PoolKind::large || kind == PoolKind::device ? static_cast<BlockPool&>(large_) : medium_;
+    BlockPool& pool = kind == PoolKind::large || kind == PoolKind::device ? large_ : pool_of_medium();
     Taken taken = pool.take(rounded_bytes, alignment, stream.id, effort);
     if (!taken) return {};
     return {taken.block->ptr, taken.block->bytes, nullptr, taken.block, std::move(taken.dependencies), taken.origin};
@@ -35,6 +35,11 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_within_reach(std:
                                                                             const StreamRef& stream, PoolKind kind,
                                                                             Effort effort) {
     try {
+        if (may_wait(effort) && !order_.may_close()) {
+            // What can be recorded is within reach; the pools leave the rest as it is.
+            record_registered(nullptr);
+            order_.record_open(stream);
+        }
         Piece piece = take(bytes, alignment, stream, kind, effort);
         const auto has_open = [&] {
             bool found = false;

@@ -14,7 +14,8 @@ using namespace detail;
 
 /// Puts a claimed block into the thread's magazine, after others have made room; false when it belongs to the pools.
 bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, ThreadCache& cache) {
-    for (;;) {
+    using Known = ThreadCache::Known;
+    for (Known known = Known::to_be_asked;;) {
         ThreadCache::Leaving leaving;
         // Declared before the lock: what it may release goes to the shelf.
         TicketRef asked_for;
@@ -30,14 +31,11 @@ bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, Thr
                 record.number_and_marks |= Record::unticketed_mark;
                 return false;
             }
-            using Known = ThreadCache::Known;
-            switch (const ThreadCache::Room room = cache.make_room(record, stream.id, leaving)) {
+            switch (cache.make_room(record, stream.id, leaving, known)) {
             case ThreadCache::Room::made:
             case ThreadCache::Room::passes:
                 magazine = cache.find(stream.id);
-                return magazine != nullptr &&
-                       cache.put(record, *magazine,
-                                 room == ThreadCache::Room::made ? Known::to_be_asked : Known::has_no_place);
+                return magazine != nullptr && cache.put(record, *magazine, known);
             case ThreadCache::Room::refused:
                 // So much is out of other streams' reach that this one is to be recorded at once. The stream's own
                 // ticket covers what the block waited for.

@@ -3,13 +3,16 @@
 // given another's block can say whose it is.
 //
 // Invariant: a pool is asked only between its `enter` and `leave`, and by a thread that holds no lock of any pool: so a
-// pool that asks and one that is asked cannot wait for each other.
+// pool that asks and one that is asked cannot wait for each other. A child of fork() begins with an empty registry of
+// its own: the parent's pools are nothing that it may ask, and who had the parent's lock is not there to release it.
 #pragma once
 
 #include "cuda_zstd/host/backend.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -29,10 +32,20 @@ public:
     /// Which of the others are asked.
     enum class Of { same_device, other_devices };
 
+    /// Never destroyed: pools of static storage may end after it. Made without a lock, which a fork could find taken.
     static PoolRegistry& get() {
-        // Never destroyed: pools of static storage may end after it.
-        static PoolRegistry& registry = *new PoolRegistry;
-        return registry;
+        PoolRegistry* present = present_.load(std::memory_order_acquire);
+        if (present == nullptr) {
+            auto made = std::make_unique<PoolRegistry>();
+            if (present_.compare_exchange_strong(present, made.get(), std::memory_order_acq_rel,
+                                                 std::memory_order_acquire))
+                present = made.release();
+        }
+        return *present;
+    }
+    /// In a child, before it does anything else.
+    static void forget_parents() noexcept {
+        parents_.store(present_.exchange(nullptr, std::memory_order_relaxed), std::memory_order_relaxed);
     }
 
     void enter(Entry entry) {
@@ -65,6 +78,9 @@ public:
     }
 
 private:
+    static inline constinit std::atomic<PoolRegistry*> present_{nullptr};
+    /// For nobody but who looks for leaks.
+    static inline constinit std::atomic<PoolRegistry*> parents_{nullptr};
     std::mutex mutex_;
     std::vector<Entry> entries_;
 };

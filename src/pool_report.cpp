@@ -188,7 +188,7 @@ std::size_t MemoryPoolManager::State::usable_size(const void* ptr) const {
     require_own_process();
     {
         const Turnstile::Passage passage(turnstile_);
-        const Record* record = live_.find(ptr);
+        const Record* record = live_.find_beside_all(ptr);
         if (record != nullptr &&
             (record->state() == Record::State::live || record->state() == Record::State::device_arena))
             return record->usable_bytes();
@@ -207,7 +207,7 @@ std::string MemoryPoolManager::State::check() const {
     const auto look = [&](const Record& record) {
         ++at_hand;
         if (record.state() != Record::State::cached) found = "a block at hand is not free";
-        if (live_.find(record.ptr()) != &record) found = "a block at hand is not in the table";
+        if (live_.find_beside_all(record.ptr()) != &record) found = "a block at hand is not in the table";
     };
     alone.caches.for_each([&](ThreadCache& cache) {
         std::size_t bytes = 0;

@@ -36,7 +36,7 @@ std::size_t most_cached_bytes(std::size_t most_bytes) { return std::min(most_byt
 MemoryPoolManager::State::State(const PoolOptions& checked)
     : options(checked), backend(backend_for(checked)), observer_(checked, backend, [this] { return figures(); }),
       order_(backend), large_(checked, order_, observer_.source(source_on(backend, checked))),
-      medium_(checked.strategy, order_, large_), small_(checked.small_limit_bytes, order_, medium_),
+      medium_(checked.strategy, order_, large_), small_(checked.small_limit_bytes, order_, pool_of_medium()),
       graphs_(backend, large_),
       caches_(most_cached_bytes(large_.most_bytes()), [this](ThreadCache& cache) { leave(cache); }) {
     // Where as little as possible is to be mapped, fragments count for more than nanoseconds.
@@ -50,7 +50,10 @@ MemoryPoolManager::State::~State() {
     caches_.disconnect();
     try {
         // What tasks have thrown is for their own stream's next synchronize, not for a pool that ends beside them.
-        if (!backend.is_retired()) backend.wait_idle();
+        if (!backend.is_retired()) {
+            const WaitPermit keeps_captures_away(backend);
+            backend.wait_idle();
+        }
     } catch (const std::exception& error) {
         if (options.diagnostics != nullptr)
             std::fprintf(options.diagnostics, "cuda_zstd: waiting for the last work failed: %s\n", error.what());
@@ -99,7 +102,8 @@ void MemoryPoolManager::State::reset() {
     if (const std::size_t graphs = graphs_.figures().graphs; graphs != 0)
         throw usage_error("reset() while " + std::to_string(graphs) + (graphs == 1 ? " graph has" : " graphs have") +
                           " memory of the pool: destroy first what was captured and instantiated");
-    if (backend.captures_go_on())
+    const WaitPermit permit(backend);
+    if (!permit)
         throw usage_error("reset() while a stream is being captured into a graph: it waits for all streams, which the "
                           "driver forbids meanwhile");
     backend.wait_idle();

@@ -38,7 +38,7 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
 
     using Granted = detail::Granted;
     /// The stream as the pool's parts know it. Throws `usage_error` when it is being captured, naming `call`.
-    detail::StreamRef stream_of(cudaStream_t stream, const char* call) const;
+    detail::StreamRef stream_of(cudaStream_t stream, const char* call);
     detail::StreamRef stream_of(const RegisteredStream& stream, const char* call) const {
         if (stream.pool().state_.get() != this || stream.is_capturing()) refuse(stream, call);
 #ifndef NDEBUG
@@ -77,8 +77,10 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
     /// Empty when all parts are sound. No other thread may be inside.
     std::string check() const;
 
-    /// The registered stream's announced capture is over.
-    void capture_ended(const RegisteredStream& stream) noexcept { graphs_.end_capture_of(stream.handle()); }
+    /// A capture of the registered stream is going to begin: nobody records on it any more. `announced` is the
+    /// registration's mark.
+    void begin_capture(const RegisteredStream& stream, std::atomic<bool>& announced) noexcept;
+    void end_capture(const RegisteredStream& stream, std::atomic<bool>& announced) noexcept;
     void add(const RegisteredStream& stream);
     void remove(const RegisteredStream& stream) noexcept;
 
@@ -91,14 +93,17 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
         // The driver does not tell the id of a stream that is being captured; while it is, no other has its handle.
         if (backend.is_capturing(stream))
             return {stream, reinterpret_cast<std::uintptr_t>(stream), detail::StreamLife::captured};
-        if (graphs_.has_captures()) [[unlikely]]
-            graphs_.end_capture_of(stream);
+        seen_without_capture(stream);
         return {stream, backend.stream_id(stream), detail::StreamLife::unknown};
     }
     detail::StreamRef any_stream_of(const RegisteredStream& stream, const char* call) const {
         if (stream.pool().state_.get() == this && stream.is_capturing()) [[unlikely]]
             return captured(stream, call);
         return stream_of(stream, call);
+    }
+    void seen_without_capture(cudaStream_t stream) noexcept {
+        if (graphs_.has_captures()) [[unlikely]]
+            graphs_.end_capture_of(stream);
     }
     void require_own_process() const {
         if (is_forked()) detail::refuse_after_fork("the pool");
@@ -128,6 +133,11 @@ private:
         detail::Origin origin = detail::Origin::own;
         explicit operator bool() const noexcept { return ptr != nullptr; }
     };
+    /// Where medium blocks and the slabs of small ones come from: spans; but where as little as possible is to be
+    /// mapped the arenas themselves, so that they fill the holes between larger blocks, which no span fits in.
+    detail::BlockPool& pool_of_medium() noexcept {
+        return options.growth == Growth::exact ? static_cast<detail::BlockPool&>(large_) : medium_;
+    }
     struct Alone {
         explicit Alone(const State& state) : turnstile(state.turnstile_), caches(state.caches_) {}
         detail::Turnstile::Alone turnstile;
@@ -149,6 +159,8 @@ private:
     Piece take_within_reach(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind,
                             detail::Effort effort);
     void put_back(Piece piece);
+    struct Registered;
+    void record_open(std::uint64_t stream_id, const Registered& entry);
     void record_registered(const detail::Dependencies* among);
     Piece take_with_all_means(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind,
                               detail::ThreadCache& own);
@@ -195,8 +207,13 @@ private:
     struct Registered {
         cudaStream_t handle = nullptr;
         unsigned times = 0;
+        /// Registrations that have announced a capture.
+        unsigned captures = 0;
         detail::NvtxStreamName name;
     };
+    bool may_record(const Registered& entry) { return entry.captures == 0 && !backend.is_capturing(entry.handle); }
+    /// Held while a registered stream is used outside of a call on it: it cannot be destroyed before its registration
+    /// ends, nor its capture begin before it is announced.
     std::mutex registered_mutex_;
     std::unordered_map<std::uint64_t, Registered> registered_;
     const detail::TickScale begin_;

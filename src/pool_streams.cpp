@@ -27,10 +27,11 @@ void MemoryPoolManager::State::refuse_at_exit() {
         "the program ends and the driver may be gone: the pool can only be freed to, which has no effect");
 }
 
-StreamRef MemoryPoolManager::State::stream_of(cudaStream_t stream, const char* call) const {
+StreamRef MemoryPoolManager::State::stream_of(cudaStream_t stream, const char* call) {
     require_own_process();
     require_driver();
     if (backend.is_capturing(stream)) refuse_capture(call);
+    seen_without_capture(stream);
     return {stream, backend.stream_id(stream)};
 }
 
@@ -79,11 +80,10 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_for_graph(s
 /// A ticket for what was freed on a stream in the past, from outside of any call on the stream.
 TicketRef MemoryPoolManager::State::late_ticket(std::uint64_t stream_id, std::size_t bytes) {
     {
-        // Held while the stream is used: it cannot be destroyed before its registration ends.
         const std::lock_guard lock(registered_mutex_);
         const auto found = registered_.find(stream_id);
         // An event that is recorded in a capture would be the graph's.
-        if (found != registered_.end() && !backend.is_capturing(found->second.handle))
+        if (found != registered_.end() && may_record(found->second))
             return order_.record({found->second.handle, stream_id});
     }
     return order_.leave_open(stream_id, bytes);
@@ -102,13 +102,17 @@ void MemoryPoolManager::State::remove(const RegisteredStream& stream) noexcept {
     try {
         // While it may still be recorded on.
         if (!backend.is_retired()) caches_.for_each([&](ThreadCache& cache) { collect(cache, stream.id()); });
-        if (!backend.is_retired()) order_.record_open({stream.handle(), stream.id()});
     } catch (const std::exception&) {
         // Stranded: late_ticket() will leave its ticket open.
     }
     const std::lock_guard lock(registered_mutex_);
     const auto found = registered_.find(stream.id());
-    if (found != registered_.end() && --found->second.times == 0) registered_.erase(found);
+    try {
+        if (!backend.is_retired()) record_open(found->first, found->second);
+    } catch (const std::exception&) {
+        // It stays open.
+    }
+    if (--found->second.times == 0) registered_.erase(found);
 }
 
 RegisteredStream::RegisteredStream(MemoryPoolManager& pool, cudaStream_t stream)
@@ -125,32 +129,50 @@ RegisteredStream::~RegisteredStream() {
     pool_.state_->remove(*this);
 }
 
-void RegisteredStream::announce_capture() noexcept {
-    if (!capturing_.exchange(true, std::memory_order_relaxed)) pool_.backend().announce_capture();
+void RegisteredStream::announce_capture() noexcept { pool_.state_->begin_capture(*this, capturing_); }
+
+void RegisteredStream::end_capture() noexcept { pool_.state_->end_capture(*this, capturing_); }
+
+void MemoryPoolManager::State::begin_capture(const RegisteredStream& stream, std::atomic<bool>& announced) noexcept {
+    if (is_forked()) return;
+    backend.announce_capture();
+    const std::lock_guard lock(registered_mutex_);
+    if (announced.exchange(true, relaxed))
+        backend.end_capture(); // it was counted before
+    else
+        ++registered_.find(stream.id())->second.captures;
 }
 
-void RegisteredStream::end_capture() noexcept {
-    if (!capturing_.exchange(false, std::memory_order_relaxed)) return;
-    pool_.state_->capture_ended(*this);
-    pool_.backend().end_capture();
+void MemoryPoolManager::State::end_capture(const RegisteredStream& stream, std::atomic<bool>& announced) noexcept {
+    if (is_forked()) return;
+    {
+        const std::lock_guard lock(registered_mutex_);
+        if (!announced.exchange(false, relaxed)) return;
+        --registered_.find(stream.id())->second.captures;
+    }
+    graphs_.end_capture_of(stream.handle());
+    backend.end_capture();
 }
 
-/// Records open tickets of registered streams, which then can be waited for one by one: those among some, or (null)
-/// all.
+/// Records the stream's open ticket, which then can be waited for alone. With the mutex of the registered streams held.
+void MemoryPoolManager::State::record_open(std::uint64_t stream_id, const Registered& entry) {
+    // An event that is recorded in a capture would be the graph's.
+    if (!may_record(entry)) return;
+    seen_without_capture(entry.handle);
+    order_.record_open({entry.handle, stream_id});
+}
+
+/// The same of several registered streams: those among some tickets', or (null) all.
 void MemoryPoolManager::State::record_registered(const Dependencies* among) {
     const std::lock_guard lock(registered_mutex_);
-    const auto record = [&](std::uint64_t id, const Registered& entry) {
-        // An event that is recorded in a capture would be the graph's.
-        if (!backend.is_capturing(entry.handle)) order_.record_open({entry.handle, id});
-    };
     if (among == nullptr) {
         for (const auto& [id, entry] : registered_)
-            record(id, entry);
+            record_open(id, entry);
         return;
     }
     among->for_each([&](const TicketRef& ticket) {
         const auto found = registered_.find(ticket->stream_id);
-        if (found != registered_.end()) record(found->first, found->second);
+        if (found != registered_.end()) record_open(found->first, found->second);
     });
 }
 

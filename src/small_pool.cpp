@@ -67,10 +67,13 @@ TakenSlot SmallPool::take_from(SizeClass& size_class, const StreamRef& stream, E
     if (!size_class.settled.empty() || settle(size_class)) return take_last(size_class.settled, Origin::own);
     if (may_wait(effort))
         for (auto& [id, slots] : size_class.by_stream) {
-            if (slots.empty()) continue;
-            FreeSlot oldest = std::move(slots.front());
-            slots.pop_front();
-            return hand_out(std::move(oldest), Origin::own);
+            const auto oldest = std::find_if(slots.begin(), slots.end(), [&, closes = order_.may_close()](auto& slot) {
+                return closes || slot.ticket->state.load(std::memory_order_acquire) != Ticket::State::open;
+            });
+            if (oldest == slots.end()) continue;
+            FreeSlot slot = std::move(*oldest);
+            slots.erase(oldest);
+            return hand_out(std::move(slot), Origin::own);
         }
     if (!add_slab(size_class, stream, effort)) return {};
     // The new slab's slots. Other streams' lists may hold slots, too: those are not what the slab was made for.

@@ -25,7 +25,8 @@ std::size_t SpanPool::next_span_bytes() const {
 Taken SpanPool::take(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Effort effort) {
     const Hold hold(*this);
     Taken taken = heap_.take_ready(bytes, alignment, stream_id);
-    if (!taken && may_wait(effort)) taken = heap_.take_any(bytes, alignment);
+    if (!taken && may_wait(effort))
+        taken = heap_.take_any(bytes, alignment, order_.may_close() ? Within::all : Within::recorded);
     if (!taken) {
         release_empty(1);
         const std::size_t span_bytes = next_span_bytes();

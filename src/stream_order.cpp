@@ -197,7 +197,8 @@ void StreamOrder::abandon_half() {
 
 bool StreamOrder::close_all() {
     const std::lock_guard closing(closing_mutex_);
-    if (backend_.captures_go_on()) return !has_open();
+    const WaitPermit permit(backend_);
+    if (!permit) return !has_open();
     // First out of the shelves: what is freed from now on gets another ticket. Then the wait covers all frees so far.
     for (Shelf& shelf : shelves_) {
         const std::lock_guard lock(shelf.mutex);

@@ -46,13 +46,16 @@ Magazine* ThreadCache::assign(std::uint64_t stream_id) {
     return magazine;
 }
 
-ThreadCache::Room ThreadCache::make_room(const BlockRecord& record, std::uint64_t stream_id, Leaving& leaving) {
+ThreadCache::Room ThreadCache::make_room(const BlockRecord& record, std::uint64_t stream_id, Leaving& leaving,
+                                         Known& known) {
     Magazine* magazine = find(stream_id);
     if (magazine == nullptr) magazine = assign(stream_id);
     // Sizes that come once would push out those that come again.
     const std::size_t room_bytes = shared_.most_bytes - std::min(cached_bytes(), shared_.most_bytes);
     const bool fits = record.usable_bytes() <= room_bytes;
-    if (magazine != nullptr && !magazine->expects(record, room_bytes)) {
+    if (magazine != nullptr && known == Known::to_be_asked && !magazine->expects(record, room_bytes))
+        known = Known::has_no_place;
+    if (magazine != nullptr && known == Known::has_no_place) {
         if (!fits || shared_.most_passing == 0) return Room::refused;
         if (magazine->passing() < shared_.most_passing) return Room::passes;
         leaving = pass_on(stream_id);

@@ -114,9 +114,9 @@ public:
     };
     /// Takes out what keeps put() from taking the record for the stream, whose magazine is made if need be. Another
     /// stream's blocks leave only for one that has been refused 32 times: the other may be gone, and its blocks then
-    /// are out of everybody's reach for a while, so streams that come and go must not push each other out. May throw
-    /// std::bad_alloc.
-    Room make_room(const BlockRecord& record, std::uint64_t stream_id, Leaving& leaving);
+    /// are out of everybody's reach for a while, so streams that come and go must not push each other out. `known` is
+    /// kept from one call for a record to the next. May throw std::bad_alloc.
+    Room make_room(const BlockRecord& record, std::uint64_t stream_id, Leaving& leaving, Known& known);
     /// Takes out the blocks of one magazine that has any; none when all are empty.
     Leaving take_all() noexcept;
     Leaving take_all(std::uint64_t stream_id) noexcept;

@@ -159,6 +159,10 @@ void ThreadCaches::at_one_moment(const Visit& visit) const {
     unlock_all();
 }
 
+void ThreadCaches::wait_for_owners() const {
+    at_one_moment([](const ThreadCache&) {});
+}
+
 std::int64_t ThreadCaches::live_bytes() const {
     std::int64_t bytes = 0;
     at_one_moment([&](const ThreadCache& cache) { bytes += cache.tally.live_bytes; });

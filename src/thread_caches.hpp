@@ -65,6 +65,8 @@ public:
         const ThreadCaches& caches_;
         std::unique_lock<std::mutex> list_;
     };
+    /// Returns when every thread that was in its cache has left it.
+    void wait_for_owners() const;
     /// Requested bytes of all live blocks, at one moment.
     std::int64_t live_bytes() const;
     /// The sum of all counts at one moment.

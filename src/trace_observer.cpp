@@ -108,8 +108,8 @@ void Observer::out_of_memory(std::size_t bytes, std::uint64_t stream_id) const n
 
 /// A block is the stream's until the work before its free is done; a tool that checks memory knows no streams.
 void Observer::finish_accesses(cudaStream_t stream) const noexcept try {
-    if (backend_.kind() != BackendKind::cuda || backend_.is_capturing(stream) || backend_.captures_go_on()) return;
-    backend_.wait_idle();
+    if (backend_.kind() != BackendKind::cuda || backend_.is_capturing(stream)) return;
+    if (const WaitPermit permit(backend_); permit) backend_.wait_idle();
 } catch (...) {
     // The call itself will say what is wrong.
 }

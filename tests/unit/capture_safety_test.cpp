@@ -2,12 +2,12 @@
 // While a capture goes on, on this stream or another, the pool makes no call that the driver forbids then: not in an
 // allocation, not in a trim, not on the last means before out_of_memory.
 #include "cuda_zstd_memory_pool_enhanced.h"
-#include "manual_backend.hpp"
 #include "pool_state.hpp"
+#include "strict_backend.hpp"
 
 #include <gtest/gtest.h>
 
-#include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -17,70 +17,7 @@ namespace {
 
 constexpr std::size_t MiB = std::size_t{1} << 20;
 
-/// Knows what the driver forbids while a capture goes on: to wait for the device, to ask for a captured stream's id or
-/// to wait for it, to bring an event into a capture or out of one, and to look at one that was recorded there.
-class StrictBackend final : public detail::ManualBackend {
-public:
-    StrictBackend() : ManualBackend(8) {}
-    ~StrictBackend() override {
-        for (void* graph : graphs_)
-            release(graph);
-    }
-    void begin(std::uint64_t stream) { captures_[stream] = {++last_capture_, &last_capture_}; }
-    void end(std::uint64_t stream) { captures_.erase(stream); }
-    const std::vector<std::string>& forbidden() const { return forbidden_; }
-    unsigned idle_waits = 0;
-
-    bool is_capturing(cudaStream_t stream) override { return captures_.contains(number(stream)); }
-    BackendCapture capture_of(cudaStream_t stream) override {
-        const auto found = captures_.find(number(stream));
-        return found == captures_.end() ? BackendCapture{} : found->second;
-    }
-    void retain_by_graph(void*, void (*call)(void*), void* context) override {
-        release_ = call;
-        graphs_.push_back(context);
-    }
-    /// All graphs go.
-    void drop_graphs() {
-        for (void* graph : graphs_)
-            release(graph);
-        graphs_.clear();
-    }
-    std::uint64_t stream_id(cudaStream_t stream) override {
-        refuse_if(is_capturing(stream), "cudaStreamGetId of a captured stream");
-        return number(stream);
-    }
-    void synchronize() override { wait_idle(); }
-    void wait_idle() override {
-        ++idle_waits;
-        refuse_if(!captures_.empty(), "cudaDeviceSynchronize");
-        ManualBackend::wait_idle();
-    }
-    void record(BackendEvent event, cudaStream_t stream) override {
-        refuse_if(is_capturing(stream), "cudaEventRecord on a captured stream");
-        ManualBackend::record(event, stream);
-    }
-    void wait(cudaStream_t stream, BackendEvent event) override {
-        refuse_if(is_capturing(stream), "cudaStreamWaitEvent of a captured stream on work outside");
-        ManualBackend::wait(stream, event);
-    }
-
-private:
-    static std::uint64_t number(cudaStream_t stream) { return reinterpret_cast<std::uint64_t>(stream); }
-    void release(void* graph) { release_(graph); }
-    /// As the driver does: an error, and the capture is lost.
-    void refuse_if(bool forbidden, const char* call) {
-        if (!forbidden) return;
-        forbidden_.push_back(call);
-        throw cuda_error(std::string(call) + " failed: cudaErrorStreamCaptureUnsupported");
-    }
-
-    std::map<std::uint64_t, BackendCapture> captures_;
-    std::uint64_t last_capture_ = 0;
-    std::vector<std::string> forbidden_;
-    void (*release_)(void*) = nullptr;
-    std::vector<void*> graphs_;
-};
+using detail::StrictBackend;
 
 enum class Known { by_allocation, by_announcement, by_notice };
 const char* name_of(Known known) {

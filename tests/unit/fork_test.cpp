@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A child of fork() is told that the pool is its parent's, and the parent does not notice.
 #include "cuda_zstd_memory_pool_enhanced.h"
+#include "manual_backend.hpp"
+#include "pool_registry.hpp"
 #include "pool_state.hpp"
 
 #include <gtest/gtest.h>
@@ -8,9 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace cuda_zstd {
@@ -76,6 +80,65 @@ TEST(Fork, TheChildIsRefusedAndTheParentUnharmed) {
     EXPECT_EQ(PoolInspector::check(*pool), "");
     stream.reset();
     backend.destroy_stream(handle);
+}
+
+/// Another thread asks the pools, and so has the registry's lock, just when this one forks: the child can make pools of
+/// its own, end them, and run out of memory, and asks none of the parent's.
+TEST(Fork, TheChildsPoolsAreAloneWhateverTheRegistryDoes) {
+    detail::ManualBackend backend(2);
+    std::atomic<bool> is_asked{false};
+    std::atomic<bool> may_answer{false};
+    std::atomic<int> asked_in_child{0};
+    const pid_t parent = getpid();
+    const auto note = [&] {
+        if (getpid() != parent) asked_in_child.fetch_add(1);
+        is_asked.store(true);
+        while (getpid() == parent && !may_answer.load())
+            std::this_thread::yield();
+    };
+    detail::PoolRegistry::get().enter({&backend, &backend,
+                                       [&] {
+                                           note();
+                                           return std::size_t{0};
+                                       },
+                                       [&](const void*) {
+                                           note();
+                                           return std::string();
+                                       }});
+    std::thread asking(
+        [&] { detail::PoolRegistry::get().relieve(nullptr, backend, detail::PoolRegistry::Of::same_device); });
+    while (!is_asked.load())
+        std::this_thread::yield();
+
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(20); // ends a child that hangs
+        PoolOptions options;
+        options.custom_backend = &backend;
+        options.max_bytes = std::size_t{8} << 20;
+        options.diagnostics = nullptr;
+        {
+            MemoryPoolManager pool(options);
+            const cudaStream_t stream = detail::ManualBackend::handle(1);
+            pool.deallocate(pool.allocate(1000, stream), stream);
+            int local = 0;
+            try {
+                pool.deallocate(&local, stream);
+            } catch (const usage_error&) {
+                // It is no pool's.
+            }
+            (void)detail::PoolRegistry::get().relieve(&pool, backend, detail::PoolRegistry::Of::same_device);
+        }
+        _exit(asked_in_child.load());
+    }
+    may_answer.store(true);
+    asking.join();
+    detail::PoolRegistry::get().leave(&backend);
+    ASSERT_NE(child, -1);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status)) << "the child hangs";
+    EXPECT_EQ(WEXITSTATUS(status), 0) << "times that the child has asked its parent's pools";
 }
 
 } // namespace

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "cuda_zstd/core/config.hpp"
+#include "cuda_zstd/host/capture_gate.hpp"
 
 #include <cuda_runtime_api.h>
 
@@ -16,7 +17,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <mutex>
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace cuda_zstd {
 
@@ -106,13 +110,18 @@ public:
     /// has begun to work. The backend is never destroyed.
     void retire_at_exit();
 
-    /// A capture begins, or has ended, that no pool is told of otherwise: see CaptureNotice.
-    void announce_capture() noexcept { captures_.fetch_add(1, std::memory_order_acq_rel); }
-    void end_capture() noexcept { captures_.fetch_sub(1, std::memory_order_acq_rel); }
+    /// A capture is going to begin, or has ended: see CaptureNotice. The announcement waits for those who are waiting
+    /// for all streams.
+    void announce_capture() noexcept;
+    void end_capture() noexcept;
+    /// A capture goes on that was not announced.
+    void note_capture() noexcept;
     /// Whether a capture is known to go on, so that nobody may wait for all streams: one that was announced, that a
     /// pool has given memory to, or (on CUDA) of a stream that synchronises with stream 0. The driver tells of no
-    /// other.
+    /// other. The answer may be another right after it: who is going to wait needs a WaitPermit.
     virtual bool captures_go_on();
+    /// Whether a CaptureNotice names a stream of the capture. A question to the driver for each notice.
+    bool has_notice_of(const BackendCapture& capture);
 
     virtual BackendEvent create_event() = 0;
     /// An event that cannot be timed: elapsed_ms throws, record costs less.
@@ -145,14 +154,22 @@ public:
     virtual void free_pinned(void* memory) noexcept = 0;
 
 protected:
-    Backend() = default;
+    Backend();
 
 private:
+    friend class CaptureNotice;
     friend class DeviceScope;
+    friend class WaitPermit;
     /// Makes a device current on this thread; the one before, or -1 where it was current already.
     virtual int switch_to(int) const noexcept { return -1; }
 
-    std::atomic<unsigned> captures_{0};
+    /// A child of fork() has none of the threads that it could wait for.
+    bool is_forked() const noexcept;
+
+    const unsigned generation_;
+    detail::CaptureGate captures_;
+    std::mutex notices_mutex_;
+    std::vector<cudaStream_t> noticed_streams_;
     std::atomic<bool> retired_{false};
 };
 
@@ -172,18 +189,40 @@ private:
     const int before_;
 };
 
+/// Permission to wait for all streams. It is not given where a capture is known to go on, and while it lives, who
+/// announces a capture waits for its end.
+class CUDA_ZSTD_API WaitPermit {
+public:
+    explicit WaitPermit(Backend& backend);
+    ~WaitPermit() {
+        if (is_given_) backend_.captures_.end_wait();
+    }
+    WaitPermit(const WaitPermit&) = delete;
+    WaitPermit& operator=(const WaitPermit&) = delete;
+    explicit operator bool() const noexcept { return is_given_; }
+
+private:
+    Backend& backend_;
+    bool is_given_;
+};
+
 /// While it lives, no pool waits for all streams of the backend: for a program that captures streams which no pool
 /// sees, while other threads use pools. What only such a wait would bring to light is left where it is, and other
-/// memory is taken.
-class CaptureNotice {
+/// memory is taken. Made before the capture begins, it waits for those who are waiting for all streams.
+class CUDA_ZSTD_API CaptureNotice {
 public:
     explicit CaptureNotice(Backend& backend) noexcept : backend_(backend) { backend_.announce_capture(); }
-    ~CaptureNotice() { backend_.end_capture(); }
+    /// For a capture of this stream, which lives as long as the notice. A pool that gives memory to a capture of a bare
+    /// handle does not learn of its end before the handle is used again or the graph is gone; here the notice's end is
+    /// the capture's. May throw std::bad_alloc.
+    CaptureNotice(Backend& backend, cudaStream_t stream);
+    ~CaptureNotice();
     CaptureNotice(const CaptureNotice&) = delete;
     CaptureNotice& operator=(const CaptureNotice&) = delete;
 
 private:
     Backend& backend_;
+    const std::optional<cudaStream_t> stream_;
 };
 
 } // namespace cuda_zstd

@@ -49,6 +49,10 @@ struct Taken {
     explicit operator bool() const noexcept { return block != nullptr; }
 };
 
+/// Which work a request can be made to wait for: all, or only what is recorded, since a capture forbids to wait for
+/// what is not.
+enum class Within : std::uint8_t { recorded, all };
+
 /// How a heap looks for a block: as the strategy does, or at every block before it says that there is none.
 enum class Search : std::uint8_t { quick, thorough };
 
@@ -80,12 +84,13 @@ public:
         }
     }
     /// A block whose dependencies, if any, are of the stream itself: its own or settled ones, then what has become
-    /// complete, then its own merged with settled neighbours. No wait, so queries of events only on a miss. The block
-    /// that was freed last is taken as it is where it fits exactly (not by first fit), else O(log n), segregated O(1),
-    /// and once for each block that was freed since the last search.
+    /// complete, then a run of its own and settled neighbours that makes one. No wait, so queries of events only on a
+    /// miss. The block that was freed last is taken as it is where it fits exactly (not by first fit), else O(log n),
+    /// segregated O(1), and once for each block that was freed since the last search.
     Taken take_ready(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Search search = Search::quick);
-    /// A block of any home, merging across homes where nothing else fits. Thorough.
-    Taken take_any(std::size_t bytes, std::size_t alignment);
+    /// A block of any home, or made of a run of neighbours of several homes where nothing else fits: of the shortest,
+    /// and without open tickets where that will do. Thorough.
+    Taken take_any(std::size_t bytes, std::size_t alignment, Within within);
     /// Moves completed blocks to the settled ones.
     void settle();
     /// Brings the pending blocks to their homes, merged with their neighbours there.
@@ -125,8 +130,12 @@ public:
     std::string check(const std::vector<const Region*>& regions) const;
 
 private:
-    /// Which neighbours a block takes in: those of its own home, of that and the settled ones, or every free one.
-    enum class Reach : std::uint8_t { own_home, settled_too, all };
+    /// Neighbours that together hold a request.
+    struct Run {
+        Block* first = nullptr;
+        Block* last = nullptr;
+        std::size_t bytes = 0;
+    };
 
     Block& make_piece(Region& region, std::byte* ptr, std::size_t bytes);
     Home& home_of(const Dependencies& dependencies);
@@ -142,16 +151,23 @@ private:
         return pending_.insert(place, block);
     }
     void unfile(Block& block) noexcept;
-    void file(Block& block, Reach reach);
-    bool may_absorb(const Home& home, Block& neighbour, Reach reach) const noexcept;
-    void absorb_neighbours(Block& block, const Home& home, Reach reach);
+    void file(Block& block);
+    bool may_absorb(const Home& home, Block& neighbour) const noexcept;
+    void absorb_neighbours(Block& block, const Home& home);
+    void absorb_after(Block& block, TicketReleases& releases);
     void drop_absorbed(Block& block, TicketReleases& releases) noexcept;
     Block* choose(Home* own, std::size_t bytes, std::size_t alignment, Search search) const;
     Taken take_last_freed(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id);
     Taken cut(Block& block, std::size_t bytes, std::size_t alignment);
     Taken hand_out(Block& block);
-    void join_with_settled(Home& own);
-    void join_all();
+    template <class Visit>
+    void for_each_filed(const Visit& visit) const;
+    Block* smallest_recorded(std::size_t bytes, std::size_t alignment) const;
+    template <class Joins>
+    static void find_run(Block& start, std::size_t bytes, std::size_t alignment, const Joins& joins, Run& best);
+    Block* join(const Run& run);
+    Block* join_with_settled(Home& own, std::size_t bytes, std::size_t alignment);
+    Block* join_any(std::size_t bytes, std::size_t alignment, Within within);
 
     Strategy strategy_;
     StreamOrder& order_;

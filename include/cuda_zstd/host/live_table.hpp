@@ -6,7 +6,8 @@
 // other does not. Records are never given back to the system before the table ends, so a word may be read at any time;
 // everything else in a record belongs to whoever owns the block, or to a thread that is alone in the manager.
 // Lookup takes no lock: a hash in one of 64 parts, each a table of pointers that are only ever added, or replaced by a
-// mark. What was freed lately is remembered for error messages.
+// mark. A table that was outgrown lives till nobody can be in it, so its readers are known: they hold the lock of a
+// thread cache. What was freed lately is remembered for error messages.
 #pragma once
 
 #include "cuda_zstd/host/block_pool.hpp"
@@ -125,8 +126,16 @@ public:
     /// A record of `claimed` state for the block at `ptr`, in the table. The caller fills it, then publishes by
     /// become(). May throw std::bad_alloc.
     BlockRecord& insert(std::byte* ptr);
-    /// The record whose word holds the address, in whatever state; null where there is none. No lock.
+    /// The record whose word holds the address, in whatever state; null where there is none. No lock of its own: the
+    /// caller's, for which free_outgrown() waits.
     BlockRecord* find(const void* ptr) const noexcept;
+    /// The same for anybody: with a lock.
+    BlockRecord* find_beside_all(const void* ptr) const noexcept;
+    /// Whether there are enough outgrown tables for free_outgrown(). One load.
+    bool has_outgrown() const noexcept { return outgrown_.load(std::memory_order_relaxed) >= worth_freeing; }
+    /// Frees the tables that were outgrown. `wait_for_readers` returns when everybody who is in find() when it is
+    /// called has left it. With no lock held.
+    void free_outgrown(const std::function<void()>& wait_for_readers) noexcept;
     /// Takes a claimed record's block out, unremembered: it was never the caller's.
     void discard(BlockRecord& record) noexcept;
     /// Takes a claimed or cached record out and remembers it as freed.
@@ -143,8 +152,10 @@ public:
     std::string explain(const void* ptr) const;
 
 private:
+    static constexpr unsigned worth_freeing = 16;
     struct State;
     std::unique_ptr<State> state_;
+    std::atomic<unsigned> outgrown_{0};
 };
 
 } // namespace cuda_zstd::detail

@@ -122,6 +122,14 @@ public:
         });
         return all;
     }
+    /// Whether a ticket is still to be recorded.
+    bool has_open() const noexcept {
+        bool any = false;
+        for_each([&](const TicketRef& ticket) {
+            any |= ticket->state.load(std::memory_order_acquire) == Ticket::State::open;
+        });
+        return any;
+    }
     std::size_t size() const noexcept { return first_ == nullptr ? 0 : 1 + (more_ ? more_->size() : 0); }
     /// Not of an empty one.
     const TicketRef& front() const noexcept { return first_; }
@@ -205,6 +213,8 @@ public:
     /// Completes the open tickets, by waiting for all streams: theirs may be gone, so nothing can be recorded there.
     /// False where a capture forbids that: then they are as they were.
     bool close_all();
+    /// Whether close_all() may wait now.
+    bool may_close() { return !backend_.captures_go_on(); }
     /// One event query; none for an open ticket, and none once it was complete.
     bool is_complete(Ticket& ticket);
     /// Drops completed tickets; true when none is left.
