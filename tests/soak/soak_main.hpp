@@ -29,6 +29,9 @@ int soak_main(int argc, char** argv, Settings settings) {
     app.add_option("--log2-threads", settings.log2_threads, "of the largest launch")
         ->check(CLI::Range(5, 22))
         ->capture_default_str();
+    app.add_option("--wide", settings.wide_of_lap, "launches of each 32 that draw all sizes and fill the heap")
+        ->check(CLI::Range(0, 32))
+        ->capture_default_str();
     CLI11_PARSE(app, argc, argv);
     if (!Launch::available()) {
         std::fprintf(stderr, "soak: no device of this backend\n");
