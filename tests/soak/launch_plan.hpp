@@ -39,6 +39,11 @@ struct LaunchPlan {
             plan.steps = 16 + random.below(112);
             plan.a_class = random.below(size_class_count);
             plan.width = 256;
+            if (launch % launches_of_lap == 0) {
+                // The heap is new: large blocks fill it, and with them in the mailboxes the next launches find it full.
+                plan.threads = round_up<unsigned>(1u << (settings.log2_threads - 3), 32u);
+                plan.sizes = Sizes::large;
+            }
         } else {
             // Enough threads to fill a GPU: four to five fifths of the largest launch.
             const unsigned most = 1u << settings.log2_threads;
