@@ -144,7 +144,8 @@ TEST(LaunchPlan, FollowsFromItsNumberAndIsCutToWhatIsLeft) {
             ++brisk;
             pairs += plan.about_pairs();
             EXPECT_GE(plan.threads, 200000u);
-            EXPECT_LE(plan.log_sizes.first + plan.log_sizes.count, 12u);
+            const unsigned end = plan.log_sizes.first + plan.log_sizes.count;
+            EXPECT_LE(end, plan.log_sizes.count == 12 ? 12u : 11u);
         }
         for (const std::uint64_t left : {1u, 1000u, 50000u, 5000000u}) {
             LaunchPlan part = plan;

@@ -51,10 +51,11 @@ struct LaunchPlan {
             plan.threads = round_up<unsigned>(most - random.below(most / 5), 32u);
             plan.steps = 128 + random.below(256);
             plan.width = 64u << random.below(3);
-            // Half of them all sizes; else a few classes, which then are in greater demand.
+            // Half of them all sizes; else a few classes, which then are in greater demand. All threads that a GPU
+            // holds at once then ask for up to 2 KiB, not 4, so that what they hold stays well below the heap's 2 GiB.
             if (random.below(2) == 0) {
-                plan.log_sizes.first = random.below(12);
-                plan.log_sizes.count = 1 + random.below(12 - plan.log_sizes.first);
+                plan.log_sizes.first = random.below(11);
+                plan.log_sizes.count = 1 + random.below(11 - plan.log_sizes.first);
             }
         }
         return plan;
