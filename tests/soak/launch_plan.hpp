@@ -40,7 +40,8 @@ struct LaunchPlan {
             plan.a_class = random.below(size_class_count);
             plan.width = 256;
             if (launch % launches_of_lap == 0) {
-                // The heap is new: large blocks fill it, and with them in the mailboxes the next launches find it full.
+                // The heap is almost empty: large blocks fill it, and with them in the mailboxes the next launches find
+                // it full.
                 plan.threads = round_up<unsigned>(1u << (settings.log2_threads - 3), 32u);
                 plan.sizes = Sizes::large;
             }
