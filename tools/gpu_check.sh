@@ -120,8 +120,8 @@ run_memcheck() {
             "$sanitizer" --tool memcheck --nvtx no --report-api-errors no --leak-check full --error-exitcode 9 "$program"
     done
     for tool in memcheck initcheck synccheck; do
-        step "$tool device_soak" 60 "$sanitizer" --tool "$tool" --nvtx no --error-exitcode 9 "$device_soak" --pairs 50000 --cycles 2 \
-            --heap $((64 << 20)) --cycle-heap $((2 << 20)) --log2-threads 12
+        step "$tool device_soak" 60 "$sanitizer" --tool "$tool" --nvtx no --error-exitcode 9 "$device_soak" --pairs 100000 --wide 2 \
+            --cycles 2 --heap $((64 << 20)) --cycle-heap $((2 << 20)) --log2-threads 12
     done
 }
 

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace cuda_zstd::soak {
@@ -63,6 +64,53 @@ TEST_F(Blocks, ALargeBlockIsStampedAtLeastEvery32Kibibytes) {
     EXPECT_LE(words, 16u + 128u + 1u);
 }
 
+TEST_F(Blocks, HoldTheMarksOfTheirOwner) {
+    for (std::uint32_t bytes = 1; bytes <= 4096; bytes += bytes < 300 ? 1 : 37) {
+        const Block block = at(bytes % 7 * 16, marks_ticket_of(1, bytes, 0), bytes);
+        block.address[bytes] = 0x5a;
+        write_marks(block);
+        EXPECT_TRUE(verify_marks(block, fault_)) << bytes;
+        EXPECT_EQ(block.address[bytes], 0x5a) << "a block of " << bytes << " was written behind its end";
+        block.address[bytes - 1] ^= 1;
+        EXPECT_FALSE(verify_marks(block, fault_)) << bytes;
+        EXPECT_EQ(fault_.bytes, bytes);
+        EXPECT_NE(fault_.expected, fault_.seen);
+    }
+}
+
+TEST_F(Blocks, MarksAreFew) {
+    std::uint64_t marks = 0, blocks = 0;
+    Random random(1);
+    for (unsigned i = 0; i < 20000; ++i, ++blocks) {
+        const std::uint32_t bytes = LogSizes{}.pick(static_cast<std::uint32_t>(random.next()));
+        const Marks of_block(at(random.below(256) * 16, i, bytes));
+        of_block.visit([&](std::uint32_t, const Granule&) { ++marks; });
+        of_block.visit_tail([&](std::uint32_t, auto) { ++marks; });
+    }
+    EXPECT_LT(2 * marks, 20 * blocks) << "written and read, a block";
+}
+
+TEST_F(Blocks, MarksShowEveryOverlapThatTheyPromiseTo) {
+    Random random(7);
+    for (unsigned i = 0; i < 200000; ++i) {
+        const std::uint32_t bytes = 16 + LogSizes{}.pick(static_cast<std::uint32_t>(random.next()));
+        const Block first = at(8192, marks_ticket_of(1, i, 0), bytes);
+        // Behind its beginning, within its whole granules, and with at least a quarter and a granule in common.
+        const std::uint32_t offset = random.below(bytes / 16) * 16;
+        const std::uint32_t other = 16 + LogSizes{}.pick(static_cast<std::uint32_t>(random.next()));
+        const std::uint32_t common = std::min(offset + other, bytes) - offset;
+        const std::uint32_t larger = std::max(bytes, other);
+        if (offset != 0 && larger > most_bytes_all_over && common < larger / 4 + 32) continue;
+        const Block second = at(8192 + offset, marks_ticket_of(1, i, 1), other);
+        write_marks(first);
+        write_marks(second);
+        ASSERT_FALSE(verify_marks(first, fault_)) << bytes << " B, and " << other << " B at " << offset;
+        ASSERT_TRUE(verify_marks(second, fault_));
+        write_marks(first);
+        ASSERT_FALSE(verify_marks(second, fault_)) << bytes << " B, and " << other << " B at " << offset;
+    }
+}
+
 TEST(Difference, NamesTheFirstFieldThatIsNotAsInANewHeap) {
     HeapReport fresh, now;
     fresh.heap_bytes = now.heap_bytes = 1 << 20;
@@ -72,6 +120,43 @@ TEST(Difference, NamesTheFirstFieldThatIsNotAsInANewHeap) {
     EXPECT_EQ(difference(fresh, now), "");
     now.free_slot_bytes = 16;
     EXPECT_EQ(difference(fresh, now), "free_slot_bytes is 16, and 0 in a new heap");
+}
+
+TEST(LogSizes, ReachFromOneByteTo4KiB) {
+    EXPECT_EQ(LogSizes{}.pick(0), 1u);
+    EXPECT_EQ(LogSizes{}.pick(0xffffffffu), 4096u);
+    EXPECT_EQ((LogSizes{5, 1}.pick(0)), 32u);
+    EXPECT_EQ((LogSizes{5, 1}.pick(0xffffffffu)), 64u);
+}
+
+TEST(LaunchPlan, FollowsFromItsNumberAndIsCutToWhatIsLeft) {
+    Settings settings;
+    settings.log2_threads = 18;
+    unsigned brisk = 0;
+    std::uint64_t pairs = 0;
+    for (settings.launches = 0; settings.launches < 320; ++settings.launches) {
+        const LaunchPlan plan = LaunchPlan::of(settings);
+        EXPECT_EQ(plan.mixture == Mixture::wide, settings.launches % 32 < 4);
+        EXPECT_EQ(plan.threads % 32, 0u);
+        EXPECT_LE(plan.threads, 1u << 18);
+        EXPECT_EQ(LaunchPlan::of(settings).steps, plan.steps);
+        if (plan.mixture == Mixture::brisk) {
+            ++brisk;
+            pairs += plan.about_pairs();
+            EXPECT_GE(plan.threads, 200000u);
+            const unsigned end = plan.log_sizes.first + plan.log_sizes.count;
+            EXPECT_LE(end, plan.log_sizes.count == 12 ? 12u : 11u);
+        }
+        for (const std::uint64_t left : {1u, 1000u, 50000u, 5000000u}) {
+            LaunchPlan part = plan;
+            part.cut(left);
+            EXPECT_GE(part.threads, 32u);
+            EXPECT_LE(part.threads, plan.threads);
+            EXPECT_LE(part.steps, plan.steps);
+            EXPECT_LE(part.about_pairs(), left + 32 * 16 * 2);
+        }
+    }
+    EXPECT_GT(pairs, brisk * std::uint64_t{30000000});
 }
 
 TEST(PickBytes, IsWithinItsLimits) {

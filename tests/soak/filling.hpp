@@ -34,7 +34,7 @@ struct Fill {
     typename Env::template atom<std::uint32_t>* used;
     Tally<Env>* tally;
     std::uint64_t seed;
-    std::uint64_t launch; ///< below 2^24
+    std::uint64_t launch; ///< below 2^23
     Sizes sizes;
     std::uint32_t one_class;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The random pairs of a soak, written once for both backends.
+// The wide mixture of a soak's random pairs: all sizes, heaps that are full, odd masks, whole warps at once.
 //
 // Invariant: every block that a thread gets is stamped, and is then held, put into a mailbox, or verified and freed;
 // none is dropped.
@@ -21,7 +21,7 @@ struct RandomPairs {
     Tally<Env>* tally;
     void** lists; ///< list_length places for each warp
     std::uint64_t seed;
-    std::uint64_t launch; ///< its number in the run; below 2^24
+    std::uint64_t launch; ///< its number in the run; below 2^23
     std::uint32_t steps;  ///< of a thread; at most 256
     Sizes sizes;
     std::uint32_t one_class;
@@ -32,8 +32,13 @@ struct RandomPairs {
         Counts counts;
         Block held{nullptr, 0, 0};
         for (std::uint32_t step = 0; step < steps; ++step) {
+            if (of_warp.below(16) == 0) {
+                env.sync(whole_warp<Env>);
+                many_at_once(env, pool, of_warp, own, thread, step, counts);
+                continue;
+            }
             if (sits_out(env, of_warp)) continue;
-            const std::uint64_t ticket = launch << 40 | std::uint64_t{thread} << 8 | step;
+            const std::uint64_t ticket = ticket_of(launch, thread, step, 0);
             const std::uint32_t way = own.below(8);
             Mailbox<Env>& box = boxes[own.below(box_count)];
             Block block{nullptr, 0, 0};
@@ -55,26 +60,11 @@ struct RandomPairs {
             }
         }
         if (held.address != nullptr) retire(env, pool, tally, held, counts);
-        env.sync(low_bits(Env::warp_lanes));
-        add(env, counts);
+        env.sync(whole_warp<Env>);
+        add_up(env, tally, counts);
     }
 
 private:
-    /// All lanes, a random half, every second or one alone take part: the choice is the warp's.
-    static CUDA_ZSTD_HD bool sits_out(Env& env, Random& of_warp) {
-        const std::uint64_t number = of_warp.next();
-        const unsigned lane = env.lane();
-        switch (number >> 61) {
-        case 0:
-            return (number >> lane & 1u) != 0;
-        case 1:
-            return lane % 2u != (number & 1u) % Env::warp_lanes;
-        case 2:
-            return lane != number % Env::warp_lanes;
-        default:
-            return false;
-        }
-    }
     /// Up to list_length blocks of one size for the warp; some go into mailboxes, the others back together.
     CUDA_ZSTD_HD void many_at_once(Env& env, const BasicPoolRef<Env>& pool, Random& of_warp, Random& own,
                                    unsigned thread, std::uint32_t step, Counts& counts) const {
@@ -107,15 +97,6 @@ private:
                    {reinterpret_cast<std::uintptr_t>(list), ticket_of(launch, thread, step, 0), no_word, 0, refused,
                     bytes});
         env.sync(lanes); // before another call writes the list
-    }
-    CUDA_ZSTD_HD void add(Env& env, const Counts& counts) const {
-        const std::uint32_t pairs = env.warp_sum(counts.pairs);
-        const std::uint32_t nulls = env.warp_sum(counts.full);
-        const std::uint32_t waits = env.warp_sum(counts.contended);
-        if (env.lane() != 0) return;
-        env.fetch_add(tally->pairs, std::uint64_t{pairs}, Order::relaxed);
-        env.fetch_add(tally->full, std::uint64_t{nulls}, Order::relaxed);
-        env.fetch_add(tally->contended, std::uint64_t{waits}, Order::relaxed);
     }
 };
 

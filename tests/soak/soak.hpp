@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 // A soak of the device heap: random pairs from several streams at once, and cycles of filling and emptying.
 //
-// Invariant: every block carries its owner's stamps and is verified before it is freed; null comes to a quiescent heap
-// only when nothing is left for the size; when all is freed and the pool is compacted, its report is that of a new
-// heap. Each launch's choices follow from the seed and its number, so a run that goes on (`--state`) never repeats one.
+// Invariant: every block carries its owner's stamps or marks and is verified before it is freed; null comes to a
+// quiescent heap only when nothing is left for the size; when all is freed and the pool is compacted, its report is
+// that of a new heap. Each launch's choices follow from the seed and its number (launch_plan.hpp), so a run that goes
+// on (`--state`) never repeats one.
 //
 // Templated on `Launch`, the backend:  using Env;  static Backend& backend();
-//   template <class Body> static void run(cudaStream_t, const BasicPoolRef<Env>&, unsigned threads, const Body&);
-//   which calls body(env, pool, thread) for each thread; `threads` is a multiple of 32.
+//   template <class Body> static void run(cudaStream_t, const BasicPoolRef<Env>&, unsigned threads, const Body&,
+//                                         unsigned width = 256);
+//   which calls body(env, pool, thread) for each thread, `width` of them a block; `threads` is a multiple of 32.
 #pragma once
 
 #include "cuda_zstd/device/device_pool.hpp"
@@ -15,6 +17,8 @@
 #include "cuda_zstd_memory_pool.h"
 #include "cuda_zstd_memory_pool_enhanced.h"
 #include "tests/soak/filling.hpp"
+#include "tests/soak/lanes.hpp"
+#include "tests/soak/launch_plan.hpp"
 #include "tests/soak/random_pairs.hpp"
 #include "tests/soak/support.hpp"
 
@@ -22,7 +26,6 @@
 #include <cstdio>
 #include <new>
 #include <string>
-#include <vector>
 
 namespace cuda_zstd::soak {
 
@@ -33,22 +36,12 @@ public:
     using Clock = std::chrono::steady_clock;
 
     Soak(MemoryPoolManager& manager, Settings& settings)
-        : manager_(manager), backend_(manager.backend()), settings_(settings) {
-        for (unsigned lane = 0; lane < settings.streams; ++lane)
-            lanes_.push_back({backend_.create_stream(), backend_.create_event(),
-                              new (backend_.allocate_pinned(sizeof(Progress))) Progress{}});
-    }
-    ~Soak() {
-        for (const Lane& lane : lanes_) {
-            backend_.destroy_stream(lane.stream);
-            backend_.destroy_event(lane.launched);
-            backend_.free_pinned(lane.progress);
-        }
-    }
+        : manager_(manager), backend_(manager.backend()), settings_(settings), lanes_(backend_, settings.streams) {}
     Soak(const Soak&) = delete;
     Soak& operator=(const Soak&) = delete;
 
-    /// Whether all pairs were clean and the heap is as new afterwards.
+    /// Whether all pairs were clean, and the heap as new at the end and whenever the wide mixture was followed by brisk
+    /// pairs. Waits for the GPU only there; else launches are under way on the other streams while it waits for one.
     bool random_pairs() {
         const cudaStream_t first = lanes_[0].stream;
         DevicePool pool(manager_, settings_.heap_bytes, first);
@@ -58,33 +51,58 @@ public:
         const Array<Tally<Env>> tally(manager_, first, 1);
         // Launches of different streams run at the same time, so each stream has its own lists.
         const std::size_t list_places = (std::size_t{1} << settings_.log2_threads) / Env::warp_lanes * list_length;
-        const Array<void*> lists(manager_, first, list_places * lanes_.size());
+        const Array<void*> lists(manager_, first, list_places * lanes_.count());
+        const auto drain = [&] {
+            empty(ref, first, boxes.get(), tally.get(), settings_.boxes);
+            pool.compact(first);
+            return difference(fresh, pool.statistics(first));
+        };
         backend_.synchronize(first);
 
         const auto begin = Clock::now();
+        Spent spent[2];
+        Mixture mixture = LaunchPlan::of(settings_).mixture;
         Progress progress;
-        for (;; ++settings_.launches) {
-            const Lane& lane = lanes_[settings_.launches % lanes_.size()];
+        std::string changed;
+        while (changed.empty()) {
+            Lane& lane = lanes_[settings_.launches % lanes_.count()];
             backend_.synchronize(lane.launched);
-            if (lane.progress->pairs >= progress.pairs) progress = *lane.progress;
+            progress = lanes_.progress();
             if (progress.faults != 0 || settings_.done_pairs + progress.pairs >= settings_.pairs) break;
             if (settings_.seconds > 0 && seconds_since(begin) > settings_.seconds) break;
-            void** const own_lists = lists.get() + list_places * (settings_.launches % lanes_.size());
-            Launch::run(lane.stream, ref, threads_of_launch(), pairs_body(boxes.get(), tally.get(), own_lists));
-            Launch::run(lane.stream, ref, 32, Snapshot<Env>{tally.get(), lane.progress});
-            backend_.record(lane.launched, lane.stream);
+            LaunchPlan plan = LaunchPlan::of(settings_);
+            if (plan.mixture != mixture) {
+                // Brisk launches leave their mail to the wide mixture; what that leaves would fill their heap.
+                backend_.synchronize();
+                if (mixture == Mixture::wide) changed = drain();
+                progress = read(ref, first, tally.get());
+                spent[static_cast<unsigned>(mixture)].add(progress.pairs, seconds_since(begin), spent);
+                mixture = plan.mixture;
+                continue;
+            }
+            const std::uint64_t left = settings_.pairs - settings_.done_pairs - progress.pairs;
+            const std::uint64_t under_way = lanes_.pairs_under_way();
+            if (under_way >= left) {
+                backend_.synchronize(); // perhaps it is enough
+                continue;
+            }
+            plan.cut(left - under_way);
+            launch(plan, lane, ref, boxes.get(), tally.get(),
+                   lists.get() + list_places * (settings_.launches % lanes_.count()));
+            ++settings_.launches;
         }
         backend_.synchronize();
-        empty(ref, first, boxes.get(), tally.get(), settings_.boxes);
+        if (changed.empty()) changed = drain();
         progress = read(ref, first, tally.get());
+        const double seconds = seconds_since(begin);
+        spent[static_cast<unsigned>(mixture)].add(progress.pairs, seconds, spent);
         settings_.done_pairs += progress.pairs;
-        pool.compact(first);
-        const std::string changed = difference(fresh, pool.statistics(first));
         std::printf("soak: %llu of %llu pairs done, this run %llu in %.1f s, %llu launches; null: %llu full, "
-                    "%llu contended; %llu faults; heap %s\n",
-                    u(settings_.done_pairs), u(settings_.pairs), u(progress.pairs), seconds_since(begin),
-                    u(settings_.launches), u(progress.full), u(progress.contended), u(progress.faults),
-                    changed.empty() ? "as new" : changed.c_str());
+                    "%llu contended; %llu faults; heap %s; %.1f Mpairs/s (wide %.1f in %.1f s, brisk %.1f in %.1f s)\n",
+                    u(settings_.done_pairs), u(settings_.pairs), u(progress.pairs), seconds, u(settings_.launches),
+                    u(progress.full), u(progress.contended), u(progress.faults),
+                    changed.empty() ? "as new" : changed.c_str(), Spent{progress.pairs, seconds}.mpairs_s(),
+                    spent[0].mpairs_s(), spent[0].seconds, spent[1].mpairs_s(), spent[1].seconds);
         return is_clean(progress, tally.get(), first) && changed.empty();
     }
 
@@ -141,39 +159,39 @@ public:
     }
 
 private:
-    /// A stream, the end of its last launch, and the counts as they were then.
-    struct Lane {
-        cudaStream_t stream;
-        BackendEvent launched;
-        Progress* progress;
+    /// What one mixture did, and in which time.
+    struct Spent {
+        std::uint64_t pairs = 0;
+        double seconds = 0;
+
+        /// All that was done until now and is not yet in one of both.
+        void add(std::uint64_t pairs_now, double seconds_now, const Spent (&both)[2]) {
+            pairs += pairs_now - both[0].pairs - both[1].pairs;
+            seconds += seconds_now - both[0].seconds - both[1].seconds;
+        }
+        double mpairs_s() const { return seconds > 0 ? static_cast<double>(pairs) / seconds / 1e6 : 0; }
     };
 
     static unsigned long long u(std::uint64_t value) { return value; }
     static double seconds_since(Clock::time_point begin) {
         return std::chrono::duration<double>(Clock::now() - begin).count();
     }
-    Random random_of_launch() const { return Random(mix(settings_.seed) ^ mix(settings_.launches << 1)); }
-    /// From one warp to the largest launch, small ones as often as large ones.
-    unsigned threads_of_launch() const {
-        Random random = random_of_launch();
-        const unsigned log2 = 5 + random.below(settings_.log2_threads - 4);
-        return round_up<unsigned>((1u << log2) - random.below(1u << (log2 - 1)), 32u);
-    }
     unsigned threads_of_fill() const { return 1u << (settings_.log2_threads < 14 ? settings_.log2_threads : 14); }
-    RandomPairs<Env> pairs_body(Mailbox<Env>* boxes, Tally<Env>* tally, void** lists) const {
-        Random random = random_of_launch();
-        random.next(); // was the number of threads
-        random.next();
-        const auto sizes = static_cast<Sizes>(random.below(static_cast<std::uint32_t>(Sizes::count)));
-        return {boxes,
-                settings_.boxes,
-                tally,
-                lists,
-                settings_.seed,
-                settings_.launches,
-                16 + random.below(112),
-                sizes,
-                random.below(size_class_count)};
+    void launch(const LaunchPlan& plan, Lane& lane, const BasicPoolRef<Env>& ref, Mailbox<Env>* boxes,
+                Tally<Env>* tally, void** lists) {
+        const std::uint64_t seed = settings_.seed, number = settings_.launches;
+        if (plan.mixture == Mixture::wide)
+            Launch::run(lane.stream, ref, plan.threads,
+                        RandomPairs<Env>{boxes, settings_.boxes, tally, lists, seed, number, plan.steps, plan.sizes,
+                                         plan.a_class},
+                        plan.width);
+        else
+            Launch::run(lane.stream, ref, plan.threads,
+                        BriskPairs<Env>{boxes, settings_.boxes, tally, seed, number, plan.steps, plan.log_sizes},
+                        plan.width);
+        Launch::run(lane.stream, ref, 32, Snapshot<Env>{tally, lane.progress});
+        backend_.record(lane.launched, lane.stream);
+        lane.about_pairs = plan.about_pairs();
     }
     void empty(const BasicPoolRef<Env>& ref, cudaStream_t stream, Mailbox<Env>* boxes, Tally<Env>* tally,
                std::uint32_t box_count) {
@@ -206,7 +224,7 @@ private:
     MemoryPoolManager& manager_;
     Backend& backend_;
     Settings& settings_;
-    std::vector<Lane> lanes_;
+    Lanes lanes_;
 };
 
 } // namespace cuda_zstd::soak

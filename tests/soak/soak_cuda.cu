@@ -9,7 +9,7 @@ namespace {
 using namespace cuda_zstd;
 
 template <class Body>
-__global__ void body_kernel(BasicPoolRef<cuda_env> pool, unsigned threads, Body body) {
+__global__ void __launch_bounds__(256) body_kernel(BasicPoolRef<cuda_env> pool, unsigned threads, Body body) {
     cuda_env env;
     const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
     if (thread < threads) body(env, pool, thread); // whole warps
@@ -20,8 +20,9 @@ struct Launch {
     static bool available() { return Backend::cuda_available(); }
     static Backend& backend() { return Backend::get(BackendKind::cuda); }
     template <class Body>
-    static void run(cudaStream_t stream, const BasicPoolRef<Env>& pool, unsigned threads, const Body& body) {
-        const unsigned width = threads < 256 ? threads : 256;
+    static void run(cudaStream_t stream, const BasicPoolRef<Env>& pool, unsigned threads, const Body& body,
+                    unsigned width = 256) {
+        if (width > threads) width = threads;
         body_kernel<<<(threads + width - 1) / width, width, 0, stream>>>(pool, threads, body);
         check_launch("body_kernel");
     }

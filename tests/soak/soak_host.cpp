@@ -14,7 +14,8 @@ struct Launch {
     static bool available() { return true; }
     static Backend& backend() { return Backend::get(BackendKind::host); }
     template <class Body>
-    static void run(cudaStream_t stream, const BasicPoolRef<Env>& pool, unsigned threads, const Body& body) {
+    static void run(cudaStream_t stream, const BasicPoolRef<Env>& pool, unsigned threads, const Body& body,
+                    unsigned = 256) {
         constexpr unsigned share = 32;
         backend().run_blocks(stream, (threads + share - 1) / share, [=](unsigned block, unsigned processor) {
             Env env(processor);
@@ -28,11 +29,12 @@ struct Launch {
 
 int main(int argc, char** argv) {
     soak::Settings settings;
-    settings.pairs = 500000;
+    settings.pairs = 2000000;
     settings.cycles = 43;
     settings.heap_bytes = std::size_t{16} << 20;
     settings.cycle_heap_bytes = std::size_t{2} << 20;
     settings.log2_threads = 9;
     settings.boxes = 1024;
+    settings.wide_of_lap = 8;
     return soak::soak_main<Launch>(argc, argv, settings);
 }

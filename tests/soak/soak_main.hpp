@@ -19,7 +19,7 @@ int soak_main(int argc, char** argv, Settings settings) {
     std::string state;
     app.add_option("--pairs", settings.pairs, "pairs of the whole soak; 0: none")->capture_default_str();
     app.add_option("--cycles", settings.cycles, "times that a heap is filled and emptied")->capture_default_str();
-    app.add_option("--seconds", settings.seconds, "stop the pairs after this time; 0: when all are done");
+    app.add_option("--seconds", settings.seconds, "begin no launch of pairs after this time; 0: until all are done");
     app.add_option("--state", state, "file that keeps what was done, so that the next call goes on");
     app.add_option("--seed", settings.seed)->capture_default_str();
     app.add_option("--heap", settings.heap_bytes, "bytes of the heap for pairs")->capture_default_str();
@@ -28,6 +28,9 @@ int soak_main(int argc, char** argv, Settings settings) {
     app.add_option("--streams", settings.streams)->check(CLI::Range(1, 64))->capture_default_str();
     app.add_option("--log2-threads", settings.log2_threads, "of the largest launch")
         ->check(CLI::Range(5, 22))
+        ->capture_default_str();
+    app.add_option("--wide", settings.wide_of_lap, "launches of each 32 that draw all sizes and fill the heap")
+        ->check(CLI::Range(0, 32))
         ->capture_default_str();
     CLI11_PARSE(app, argc, argv);
     if (!Launch::available()) {

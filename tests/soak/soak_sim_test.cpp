@@ -3,6 +3,7 @@
 // schedule, and that what they count adds up.
 #include "cuda_zstd/heap/survey.hpp"
 #include "tests/sim/tiny_arena.hpp"
+#include "tests/soak/brisk_pairs.hpp"
 #include "tests/soak/filling.hpp"
 #include "tests/soak/random_pairs.hpp"
 
@@ -47,6 +48,14 @@ void run_schedules(unsigned warps, std::uint64_t schedules, std::uint32_t steps)
         sim::ScheduleSpec spec;
         spec.policy = seed % 2 == 0 ? sim::Policy::random : sim::Policy::pct;
         spec.seed = seed;
+        // Brisk pairs first: what they leave in mailboxes is the wide mixture's to free.
+        const BriskPairs<Env> brisk{
+            boxes.data(), body.box_count, &tally, seed, seed + 1, steps, {static_cast<std::uint32_t>(seed % 12), 1}};
+        const sim::Outcome before = simulation.run(spec, [&](unsigned thread) {
+            Env env(simulation, thread);
+            brisk(env, pool, thread);
+        });
+        ASSERT_TRUE(before) << "seed " << seed << ": " << before.message;
         const sim::Outcome outcome = simulation.run(spec, [&](unsigned thread) {
             Env env(simulation, thread);
             body(env, pool, thread);

@@ -24,6 +24,7 @@ struct Settings {
     unsigned streams = 4;
     unsigned log2_threads = 0; ///< of the largest launch; at least 5
     unsigned boxes = 0;
+    unsigned wide_of_lap = 4;     ///< launches of each 32 that are the wide mixture
     std::uint64_t done_pairs = 0; ///< by earlier runs of the same soak
     std::uint64_t launches = 0;   ///< made by them, and by this one
 };
