@@ -115,6 +115,10 @@ BackendCapture Backend::capture_of(cudaStream_t) { return {}; }
 
 void Backend::retain_by_graph(void*, void (*)(void*), void*) { throw std::logic_error("this backend has no graphs"); }
 
+BackendWork Backend::record_work(const std::function<void(cudaStream_t)>&) { return {}; }
+void Backend::submit(BackendWork, cudaStream_t) { throw std::logic_error("this backend records no work"); }
+void Backend::destroy_work(BackendWork) noexcept {}
+
 Backend& Backend::get() {
     static const BackendKind chosen = [] {
         if (const auto kind = backend_from_environment()) return *kind;

@@ -169,6 +169,47 @@ public:
         check_cuda(status, "cudaGraphRetainUserObject");
     }
 
+    BackendWork record_work(const std::function<void(cudaStream_t)>& body) override {
+        require_alive();
+        const DeviceScope device(*this);
+        const RelaxedCapture relaxed;
+        cudaStream_t stream = nullptr;
+        check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+        cudaGraph_t graph = nullptr;
+        cudaGraphExec_t work = nullptr;
+        const auto release = [&] {
+            if (graph != nullptr) cudaGraphDestroy(graph);
+            cudaStreamDestroy(stream);
+        };
+        try {
+            check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
+            try {
+                body(stream);
+            } catch (...) {
+                cudaStreamEndCapture(stream, &graph);
+                (void)cudaGetLastError();
+                throw;
+            }
+            check_cuda(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
+            check_cuda(cudaGraphInstantiate(&work, graph, 0), "cudaGraphInstantiate");
+        } catch (...) {
+            release();
+            throw;
+        }
+        release();
+        return {work};
+    }
+    void submit(BackendWork work, cudaStream_t stream) override {
+        require_alive();
+        const DefaultStreamScope device(*this, stream);
+        check_cuda(cudaGraphLaunch(static_cast<cudaGraphExec_t>(work.handle), stream), "cudaGraphLaunch");
+    }
+    void destroy_work(BackendWork work) noexcept override {
+        if (work.handle == nullptr || is_retired()) return;
+        const DeviceScope device(*this);
+        cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(work.handle));
+    }
+
     BackendEvent create_event() override {
         require_alive();
         const DeviceScope device(*this);

@@ -57,6 +57,7 @@ PoolCompactor::PoolCompactor(Backend& backend, const HeapArena& heap, std::size_
 }
 
 PoolCompactor::~PoolCompactor() {
+    backend_.destroy_work(quiet_);
     backend_.free_pinned(task_.board);
     backend_.destroy_event(launched_);
 }
@@ -84,7 +85,9 @@ void PoolCompactor::launch(cudaStream_t stream, const Compaction* how) {
     if (!is_captured) backend_.wait(stream, launched_);
     if (++task_.launch == 0) ++task_.launch;
     try {
-        if (how != nullptr)
+        if (how != nullptr && how->form == Compaction::Form::quiet && !is_captured)
+            submit_quiet(stream);
+        else if (how != nullptr)
             launch_compaction(backend_, stream, task_, *how);
         else
             launch_survey(backend_, stream, task_);
@@ -99,6 +102,17 @@ void PoolCompactor::launch(cudaStream_t stream, const Compaction* how) {
         if (!is_captured) end_order(stream);
         throw;
     }
+}
+
+/// Its kernels read all that changes from device memory, so that one recording serves.
+void PoolCompactor::submit_quiet(cudaStream_t stream) {
+    const Compaction quiet{Compaction::Form::quiet};
+    if (quiet_.handle == nullptr)
+        quiet_ = backend_.record_work([&](cudaStream_t to) { launch_compaction(backend_, to, task_, quiet); });
+    if (quiet_.handle != nullptr)
+        backend_.submit(quiet_, stream);
+    else
+        launch_compaction(backend_, stream, task_, quiet);
 }
 
 /// What is launched next comes behind what `stream` was given.

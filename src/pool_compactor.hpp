@@ -53,6 +53,7 @@ public:
 
 private:
     void launch(cudaStream_t stream, const Compaction* how);
+    void submit_quiet(cudaStream_t stream);
     void end_order(cudaStream_t stream) noexcept;
     void refuse_when_closed() const;
 
@@ -62,6 +63,7 @@ private:
     std::mutex mutex_;
     bool closed_ = false;
     BackendEvent launched_{}; ///< behind the last launch
+    BackendWork quiet_{};     ///< a quiet compaction, once there was one: a dozen launches for the price of one
     CompactionPolicy policy_;
     CompactionClock clock_;
     const TraceCounters counters_;

@@ -20,7 +20,7 @@ namespace cuda_zstd {
 
 inline constexpr std::uint32_t no_page = 0xffffffffu;
 /// Places that a claim looks at at once when its rover's next one is taken, and how often, before it searches the map.
-inline constexpr unsigned places_at_once = 8;
+inline constexpr unsigned places_at_once = 6;
 inline constexpr unsigned rover_looks = 3;
 
 /// Words of the map that claims may search because pages in front are preferred, from one trim to the next: as many as
@@ -138,44 +138,27 @@ struct PageMap {
         if (near_pages != 0 && count > 1 && effort == ClaimEffort::search) {
             // First fit: runs that stay together leave chunks free. Places of the rovers would spread them.
         } else if (step >> rovers.log2_group_pages <= 1u) {
-            std::uint32_t at = rovers.pass(env, step, 1);
-            std::uint32_t place = rovers.place_of(at, pages);
-            bool seems_free = place + count <= pages;
+            std::uint32_t place = rovers.place_of(rovers.pass(env, step, 1), pages);
+            if (place + count > pages) place = no_page;
             for (unsigned look = 0;; ++look) {
-                word = place < pages ? place / 32u : 0;
                 std::uint32_t lacking = 0;
-                if (seems_free && (count <= 32u ? take_exactly(env, word, low_bits(count) << place % 32u)
-                                                : take_run(env, place, count, lacking))) {
-                    page = place;
-                    break;
+                if (place != no_page) {
+                    word = place / 32u;
+                    if (count <= 32u ? take_exactly(env, word, low_bits(count) << place % 32u)
+                                     : take_run(env, place, count, lacking)) {
+                        page = place;
+                        break;
+                    }
                 }
                 if (look == rover_looks) break;
-                at = rovers.pass(env, step, places_at_once);
-                seems_free = false;
-                for (unsigned ahead = places_at_once; ahead-- > 0;) {
-                    const std::uint32_t other = rovers.place_of(at + ahead * step, pages);
-                    if (other + count > pages) continue;
-                    const std::uint32_t mask = count < 32u ? low_bits(count) << other % 32u : ~0u;
-                    if ((env.load(bits[other / 32u], Order::relaxed) & mask) != mask) continue;
-                    place = other;
-                    seems_free = true;
-                }
+                place = look_ahead(env, count, step, pages, rovers);
             }
         } else {
             word = rovers.next_region(env, (count + 31u) & ~31u, words);
         }
         if (page == no_page) {
             if (effort == ClaimEffort::tries || !may_have(env, count)) return no_page;
-            page = search(env, count, word, words);
-            // The second part ends inside the first, so that a run across the start is found too.
-            const std::uint32_t overlap = (count + 31u) / 32u + 1u;
-            if (page == no_page && word != 0)
-                page = search(env, count, 0, word + overlap < words ? word + overlap : words);
-            if (page == no_page && pages < all_pages) {
-                if (count == 1) env.store_word(const_cast<std::uint32_t&>(near_count), 0u, Order::relaxed);
-                page = search(env, count, words > overlap ? words - overlap : 0, (all_pages + 31u) / 32u);
-            }
-            if (near_pages != 0) spend(env, page != no_page && page >= word * 32u ? page / 32u - word + 1u : words);
+            page = claim_anywhere(env, count, word, all_pages, near_pages);
             if (page == no_page) return no_page;
         }
         env.fetch_sub(*free_count, count, Order::release);
@@ -262,6 +245,39 @@ private:
         return true;
     }
 
+    /// The first of the rover's next places that seems to be free, all looked at at once; no_page: none does.
+    CUDA_ZSTD_RARE std::uint32_t look_ahead(Env& env, std::uint32_t count, std::uint32_t step, std::uint32_t pages,
+                                            const Rovers<Env>& rovers) const {
+        const std::uint32_t at = rovers.pass(env, step, places_at_once);
+        std::uint32_t place = no_page;
+        for (unsigned ahead = places_at_once; ahead-- > 0;) {
+            const std::uint32_t other = rovers.place_of(at + ahead * step, pages);
+            if (other + count > pages) continue;
+            const std::uint32_t mask = count < 32u ? low_bits(count) << other % 32u : ~0u;
+            if ((env.load(bits[other / 32u], Order::relaxed) & mask) == mask) place = other;
+        }
+        return place;
+    }
+
+    /// Claims a run wherever there is one, from word `word` of the map on; of a heap that drains, first in the near
+    /// pages.
+    CUDA_ZSTD_RARE std::uint32_t claim_anywhere(Env& env, std::uint32_t count, std::uint32_t word,
+                                                std::uint32_t all_pages, std::uint32_t near_pages) const {
+        const std::uint32_t pages = near_pages != 0 && near_pages < all_pages ? near_pages : all_pages;
+        const std::uint32_t words = (pages + 31u) / 32u;
+        std::uint32_t page = search(env, count, word, words);
+        // The second part ends inside the first, so that a run across the start is found too.
+        const std::uint32_t overlap = (count + 31u) / 32u + 1u;
+        if (page == no_page && word != 0)
+            page = search(env, count, 0, word + overlap < words ? word + overlap : words);
+        if (page == no_page && pages < all_pages) {
+            if (count == 1) env.store_word(const_cast<std::uint32_t&>(near_count), 0u, Order::relaxed);
+            page = search(env, count, words > overlap ? words - overlap : 0, (all_pages + 31u) / 32u);
+        }
+        if (near_pages != 0) spend(env, page != no_page && page >= word * 32u ? page / 32u - word + 1u : words);
+        return page;
+    }
+
     /// The first word from `word` on that may have a free page, or `end`: several loads at once, since each takes as
     /// long as all.
     CUDA_ZSTD_HD std::uint32_t skip_taken(Env& env, std::uint32_t word, std::uint32_t end) const {
@@ -276,7 +292,7 @@ private:
     }
 
     /// Claims the first run of `count` free pages that begins and ends in words [begin, end).
-    CUDA_ZSTD_HD std::uint32_t search(Env& env, std::uint32_t count, std::uint32_t begin, std::uint32_t end) const {
+    CUDA_ZSTD_RARE std::uint32_t search(Env& env, std::uint32_t count, std::uint32_t begin, std::uint32_t end) const {
         std::uint32_t run_first = begin * 32u;
         std::uint32_t run_length = 0;
         for (std::uint32_t word = begin; word < end; ++word) {

@@ -183,7 +183,7 @@ private:
         return at + count < size_class_count * stations.count ? at + count : 0;
     }
 
-    static constexpr unsigned stations_at_once = 8;
+    static constexpr unsigned stations_at_once = 6;
 
     /// Which of `count` stations have a cursor or a list that is not empty: bit n for station `first` + n. Several are
     /// looked at at once, since most have nothing.

@@ -88,7 +88,7 @@ struct Stations {
     }
     /// The sum of all counts: moves completed in the upper half, under way in the lower. Cost: a load for each counter.
     template <class Env>
-    CUDA_ZSTD_HD std::uint64_t all_moves(Env& env) const {
+    CUDA_ZSTD_RARE std::uint64_t all_moves(Env& env) const {
         std::uint64_t sum = 0;
         for (unsigned counter = 0; counter < move_counters; ++counter)
             sum += env.load(shared_cell<Env, std::uint64_t>(counter), Order::acquire);

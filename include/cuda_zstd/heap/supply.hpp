@@ -321,6 +321,21 @@ private:
         return slab;
     }
 
+    /// Reserves in a slab that some processor's cursor has, from this processor's on.
+    CUDA_ZSTD_RARE SlabGrant from_cursors(Env& env, unsigned size_class, unsigned station, std::uint32_t want,
+                                          bool& in_debt) const {
+        SlabGrant grant = refused(Status::contended);
+        unsigned other = station;
+        for (unsigned left = stations.count; left != 0 && grant.count == 0; --left) {
+            const Cursor seen{env.load(cursor_of(size_class, other), Order::acquire)};
+            other = other + 1 < stations.count ? other + 1 : 0;
+            if (seen.raw == 0) continue;
+            grant = from_slab(env, seen.current_plus_1(), size_class, want, in_debt);
+            if (grant.count == 0) grant = from_slab(env, seen.next_plus_1(), size_class, want, in_debt);
+        }
+        return grant;
+    }
+
     /// The last resort, when there is no slab to bring: the other cursors, then the empty slabs of other classes.
     /// Refused with `full` only if nothing moved from before the first look to after the last.
     CUDA_ZSTD_RARE SlabGrant search(Env& env, unsigned size_class, unsigned station, std::uint32_t want) const {
@@ -333,13 +348,8 @@ private:
         // Empty slabs come before the slots that other processors are using.
         if (this->reclaim(env, this->enough_pages(env))) return refused(Status::contended);
         bool somebody_inside = false;
-        unsigned other = station;
-        for (unsigned left = this->has_listed(env, size_class) ? stations.count : 0; left != 0; --left) {
-            const Cursor seen{env.load(cursor_of(size_class, other), Order::acquire)};
-            other = other + 1 < stations.count ? other + 1 : 0;
-            if (seen.raw == 0) continue;
-            SlabGrant grant = from_slab(env, seen.current_plus_1(), size_class, want, somebody_inside);
-            if (grant.count == 0) grant = from_slab(env, seen.next_plus_1(), size_class, want, somebody_inside);
+        if (this->has_listed(env, size_class)) {
+            const SlabGrant grant = from_cursors(env, size_class, station, want, somebody_inside);
             if (grant.count != 0) return grant;
         }
         if (somebody_inside || this->reclaim(env, this->enough_pages(env)) || stations.all_moves(env) != before)

@@ -31,6 +31,11 @@ struct BackendEvent {
     void* handle = nullptr;
 };
 
+/// Work that was recorded, to be submitted as a whole.
+struct BackendWork {
+    void* handle = nullptr;
+};
+
 /// A capture into a graph that is under way.
 struct BackendCapture {
     /// No other capture of the process has it; 0: there is no capture.
@@ -150,6 +155,14 @@ public:
                             std::function<void(unsigned index, unsigned processor)> block) = 0;
 
     /// Page-locked host memory, 4 KiB aligned (ordinary memory on the host backend).
+    /// Records what `body` submits to the stream that it is given; none of it runs. On CUDA a graph of a call's price,
+    /// whatever is in it; null where nothing is gained by that (the host). What `body` throws comes through, and then
+    /// nothing is recorded.
+    virtual BackendWork record_work(const std::function<void(cudaStream_t)>& body);
+    /// Submits it, all or nothing. One that runs must have ended before it is submitted or destroyed.
+    virtual void submit(BackendWork work, cudaStream_t stream);
+    virtual void destroy_work(BackendWork work) noexcept;
+
     virtual void* allocate_pinned(std::size_t bytes) = 0;
     virtual void free_pinned(void* memory) noexcept = 0;
 
