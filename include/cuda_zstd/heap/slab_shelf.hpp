@@ -82,7 +82,7 @@ struct SlabShelf {
         if (!now.is_slab() || now.listed()) return;
         stations.begin_move(env);
         while (now.is_slab() && !now.listed() && now.credits() > 0) {
-            if (now.all_free() && goes_at_once(env, slab, now)) {
+            if (now.all_free()) {
                 if (!env.compare_exchange(slabs.words[slab], now.raw, now.retired().raw, Order::acq_rel)) continue;
                 give_pages_back(env, slab, now.pages());
                 break;
@@ -91,20 +91,10 @@ struct SlabShelf {
                 continue;
             // Counted before anybody can reach it, and before the move ends.
             env.fetch_add(stations.listed_count<Env>(now.size_class()), 1u, Order::relaxed);
-            if (goes_at_once(env, slab, now))
-                settle(env, slab);
-            else
-                shelve(env, slab, now.size_class());
+            settle(env, slab);
             break;
         }
         stations.end_move(env);
-    }
-
-    /// Whether an empty slab that nobody has listed gives its pages back at once: one that a single group fills, since
-    /// lists would be crowded with those, and one whose chunk is to be drained. A larger one is listed, for whoever
-    /// wants its class next: to make it anew takes longer than to find it.
-    CUDA_ZSTD_INLINE bool goes_at_once(Env& env, std::uint32_t slab, SlabWord now) const {
-        return now.slots() <= 32 || pages.is_far(env, slab);
     }
 
     /// Where slabs are listed that lie behind the near pages: nobody looks there while there are near pages or slabs,
@@ -122,13 +112,8 @@ struct SlabShelf {
             if (!left.is_slab()) give_pages_back(env, slab, was.pages());
             return;
         }
-        shelve(env, slab, now.size_class());
-    }
-
-    /// Puts a held slab on its list.
-    CUDA_ZSTD_HD void shelve(Env& env, std::uint32_t slab, unsigned size_class) const {
         const unsigned station = pages.is_far(env, slab) ? far_station() : stations.here(env);
-        list_of(size_class, station).push(env, slab);
+        list_of(now.size_class(), station).push(env, slab);
         published(env, slab);
     }
 
