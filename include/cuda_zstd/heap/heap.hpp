@@ -9,8 +9,8 @@
 // `this`, and were that the view, every thread would first copy it to its stack.
 //
 // Cost of the common case, for a group of lanes of one warp that want one size class: one load (cursor), one atomic for
-// the group (credits), one atomic for each word of slot bits, both words at once. Free: one load a lane, one atomic for each word of bits and
-// one for each slab.
+// the group (credits), one atomic for each word of slot bits, both words at once. Free: one load a lane, one atomic for
+// each word of bits and one for each slab.
 //
 // Ordering: what a thread did to a block before it freed it is visible to whoever gets those bytes next.
 #pragma once

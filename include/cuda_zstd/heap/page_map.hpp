@@ -268,8 +268,7 @@ private:
         std::uint32_t page = search(env, count, word, words);
         // The second part ends inside the first, so that a run across the start is found too.
         const std::uint32_t overlap = (count + 31u) / 32u + 1u;
-        if (page == no_page && word != 0)
-            page = search(env, count, 0, word + overlap < words ? word + overlap : words);
+        if (page == no_page && word != 0) page = search(env, count, 0, word + overlap < words ? word + overlap : words);
         if (page == no_page && pages < all_pages) {
             if (count == 1) env.store_word(const_cast<std::uint32_t&>(near_count), 0u, Order::relaxed);
             page = search(env, count, words > overlap ? words - overlap : 0, (all_pages + 31u) / 32u);

@@ -173,8 +173,7 @@ private:
                                              std::uint32_t want, Haste haste) const {
         const std::uint32_t slab = list.pop(env, now.list);
         if (!now.has_plenty) return slab;
-        const std::uint32_t log2_pages =
-            this->size_after(size_class, now.current_log2, want, haste, now.free_pages);
+        const std::uint32_t log2_pages = this->size_after(size_class, now.current_log2, want, haste, now.free_pages);
         if (slab != no_slab && !makes_room(env, slab, log2_pages)) return slab;
         return this->make_slab(env, size_class, log2_pages, 0).slab;
     }
