@@ -32,8 +32,11 @@ def order(name, *places, **more):
 
 FAULTS = [
     # --- slots: bits and credits
-    source("a slot is taken although its bit was set", HEAP, ("return gone & mask;", "return gone & 0u;"), quick=True),
-    source("the second word of a grant is not marked", HEAP, ("if (first + grant.count > 32u)", "if (false)")),
+    source("a slot is taken although its bit was set", HEAP,
+           ("if ((seen >> (slot % 32u) & 1u) != 0)", "if (false)"), quick=True),
+    source("the second word of a grant is not marked", HEAP, ("rank < got.words()", "rank < got.words() && rank == 0")),
+    source("a lane of the second word asks the lane of the first", HEAP,
+           ("leader : lowest_bit(group & (group - 1u))", "leader : leader"), quick=True),
     source("one lane more than was reserved is served", HEAP, ("rank >= got.count() && got.count() != 0", "rank > got.count() && got.count() != 0")),
     source("credits are added before the bit is cleared", HEAP,
            ("seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release) & bits;",
@@ -121,8 +124,7 @@ FAULTS = [
            ("if (got != 0) env.fetch_or(bits[word], got, Order::release);", "")),
     source("a claim takes pages that are taken", PAGES, ("while ((seen & mask) == mask)\n", "while ((seen & mask) != 0)\n")),
     source("pages are counted out before they are taken", PAGES,
-           ("            page = search(env, count, word, words);",
-            "            env.fetch_sub(*free_count, count, Order::release);\n            page = search(env, count, word, words);"),
+           ("            page = claim_anywhere(", "            env.fetch_sub(*free_count, count, Order::release);\n            page = claim_anywhere("),
            ("            if (page == no_page) return no_page;\n        }\n        env.fetch_sub(*free_count, count, Order::release);",
             "            if (page == no_page) env.fetch_add(*free_count, count, Order::release);\n"
             "        } else {\n            env.fetch_sub(*free_count, count, Order::release);\n        }"),
@@ -158,7 +160,7 @@ FAULTS = [
     source("other processors' lists are not looked at", SUPPLY,
            ("for (unsigned other = 0; slab == no_slab && other < stations.count; ++other)", "for (unsigned other = stations.count; other < stations.count; ++other)")),
     source("other processors' cursors are not looked at", SUPPLY,
-           ("            if (seen.raw == 0) continue;\n            SlabGrant grant", "            if (seen.raw != 0) continue;\n            SlabGrant grant")),
+           ("            if (seen.raw == 0) continue;\n            grant", "            if (seen.raw != 0) continue;\n            grant")),
     source("full is said while somebody is inside", SUPPLY, ("if (somebody_inside || this->reclaim(env, ", "if (this->reclaim(env, "),
            survives="60,000 schedules do not reach it: another group must have over-subtracted in the moment between the look at the lists and that at the cursors"),
     source("full is said although something moved", SUPPLY, (" || stations.all_moves(env) != before)\n            return refused(Status::contended);", ")\n            return refused(Status::contended);")),
@@ -187,7 +189,7 @@ FAULTS = [
     source("cursors are not drained", RECLAIM, ("drain_cursor(env, cursor_of(size_class, first + lowest_bit(used)));", ";")),
     # --- orders, and what a warp's lanes owe each other
     order("a freed slot's bytes are not released", (HEAP, "seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release) & bits;"), quick=True),
-    order("a taken slot's bytes are not acquired", (HEAP, "std::uint32_t gone = env.fetch_or(words[0], mask << first, Order::acquire) >> first;"), quick=True),
+    order("a taken slot's bytes are not acquired", (HEAP, "return env.fetch_or(slabs_.bits_of(got.slab())[got.start() / 32u + word], mask, Order::acquire);"), quick=True),
     order("a slot that was searched for is not acquired", (SLAB, "seen = env.fetch_or(bits[word], bit, Order::acquire);")),
     order("credits do not release", (SLAB, "return SlabWord{env.fetch_add(words[slab], credits, Order::release) + credits};")),
     order("a push does not release", (LIST, "} while (!env.compare_exchange(*head, seen, retag(seen, first + 1u), Order::release));"), quick=True),

@@ -229,9 +229,9 @@ private:
     /// (1). Returns the word as it was.
     CUDA_ZSTD_INLINE std::uint32_t set_bits(Env& env, const Reserved& got, std::uint32_t word) const {
         const unsigned first = got.start() % 32u;
-        const std::uint32_t mask = low_bits(got.count());
-        return env.fetch_or(slabs_.bits_of(got.slab())[got.start() / 32u + word],
-                            word == 0 ? mask << first : mask >> (32u - first), Order::acquire);
+        const std::uint32_t all = low_bits(got.count());
+        const std::uint32_t mask = word == 0 ? all << first : all >> (32u - first);
+        return env.fetch_or(slabs_.bits_of(got.slab())[got.start() / 32u + word], mask, Order::acquire);
     }
 
     /// What is wrong with the caller's pointer, once something is with one of the lanes'. `seen`: as in deallocate().
