@@ -129,7 +129,7 @@ private:
                                Cursor seen) const {
         const atom<std::uint32_t>& free_count = *pages.free_count;
         const atom<std::uint64_t>* const words = slabs.words;
-        const std::uint32_t all_pages = pages.pages_now(env);
+        const std::uint32_t pages_now = pages.pages_now(env);
         const bool drains = pages.has_far(env);
         Look found;
         found.free_pages = env.load(free_count, Order::relaxed);
@@ -140,7 +140,7 @@ private:
         found.is_late = now != seen.raw;
         if (seen.current_plus_1() != 0) found.current_log2 = static_cast<int>(current.log2_pages());
         // A heap that drains makes no slab that is not needed.
-        found.has_plenty = found.free_pages > all_pages / 4u && !drains;
+        found.has_plenty = found.free_pages > pages_now / 4u && !drains;
         return found;
     }
 
