@@ -35,7 +35,7 @@ struct CompactionTask {
 /// The size of the work area of a heap: a `base` of null, to be set to zeroed device memory of bytes() aligned to 128.
 CompactionWork compaction_work(Backend& backend, const HeapLayout& layout);
 
-/// Retires, orders and surveys; publishes a report. Cost on CUDA: quiet, 7 kernels and those of a radix sort of the
+/// Retires, orders and surveys; publishes a report. Cost on CUDA: quiet, 6 kernels and those of a radix sort of the
 /// heap's pages by 16 bits; online, 4 kernels.
 void launch_compaction(Backend& backend, cudaStream_t stream, const CompactionTask& task, const Compaction& how);
 

@@ -144,6 +144,7 @@ std::size_t ArenaPool::unmap(Block& block, std::size_t most_bytes) {
     for (std::size_t offset = end - bytes; offset != end; offset += arena.chunk_bytes)
         source_->unmap(arena.range, offset, arena.chunk_bytes);
     capacity_bytes_ -= bytes;
+    source_is_short_ = false;
     ++returns_;
     if (gap->after != nullptr && gap->after->state == Block::State::unmapped) heap_.merge_unlisted(*gap, *gap->after);
     if (gap->before != nullptr && gap->before->state == Block::State::unmapped)

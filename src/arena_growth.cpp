@@ -11,6 +11,7 @@ namespace cuda_zstd::detail {
 
 std::size_t ArenaPool::wanted_growth_bytes(std::size_t needed_bytes) const {
     std::size_t wanted_bytes = needed_bytes;
+    if (source_is_short_) return wanted_bytes;
     switch (options_.growth) {
     case Growth::exact:
         break;
@@ -112,7 +113,8 @@ void ArenaPool::note_failure(const out_of_memory& error) {
 }
 
 /// Maps chunk by chunk. Where the source fails, keeps what is needed if there is as much, else nothing: the last of a
-/// device's memory is not for a pool to have in store, since launches need some of it, too.
+/// device's memory is not for a pool to have in store, since launches need some of it, too. From then on growth asks
+/// for no more than is needed, until something was given back.
 std::size_t ArenaPool::map_chunks(Arena& arena, std::byte* from, std::size_t bytes, std::size_t needed_bytes) {
     const auto offset = static_cast<std::size_t>(from - arena.range.base);
     std::size_t mapped_bytes = 0;
@@ -125,6 +127,7 @@ std::size_t ArenaPool::map_chunks(Arena& arena, std::byte* from, std::size_t byt
             source_->map(arena.range, offset + mapped_bytes, arena.chunk_bytes);
     } catch (const out_of_memory& error) {
         note_failure(error);
+        source_is_short_ = true;
         undo(mapped_bytes < needed_bytes ? 0 : needed_bytes);
     } catch (...) {
         undo(0);

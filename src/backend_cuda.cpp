@@ -201,12 +201,13 @@ public:
     }
     void submit(BackendWork work, cudaStream_t stream) override {
         require_alive();
-        const DefaultStreamScope device(*this, stream);
+        const DeviceScope device(*this);
         check_cuda(cudaGraphLaunch(static_cast<cudaGraphExec_t>(work.handle), stream), "cudaGraphLaunch");
     }
     void destroy_work(BackendWork work) noexcept override {
         if (work.handle == nullptr || is_retired()) return;
         const DeviceScope device(*this);
+        const RelaxedCapture relaxed;
         cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(work.handle));
     }
 

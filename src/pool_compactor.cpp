@@ -104,11 +104,23 @@ void PoolCompactor::launch(cudaStream_t stream, const Compaction* how) {
     }
 }
 
-/// Its kernels read all that changes from device memory, so that one recording serves.
+/// Its kernels read all that changes from device memory, so that one recording serves. A driver that has no memory for
+/// one gets the launches one by one: the first call comes when memory is short.
 void PoolCompactor::submit_quiet(cudaStream_t stream) {
     const Compaction quiet{Compaction::Form::quiet};
-    if (quiet_.handle == nullptr)
-        quiet_ = backend_.record_work([&](cudaStream_t to) { launch_compaction(backend_, to, task_, quiet); });
+    if (quiet_.handle == nullptr && !records_nothing_) {
+        bool has_launched = false; // into the recording: what fails then is not the recording's fault
+        try {
+            quiet_ = backend_.record_work([&](cudaStream_t to) {
+                has_launched = true;
+                launch_compaction(backend_, to, task_, quiet);
+                has_launched = false;
+            });
+        } catch (const cuda_error&) {
+            if (has_launched) throw;
+        }
+        records_nothing_ = quiet_.handle == nullptr;
+    }
     if (quiet_.handle != nullptr)
         backend_.submit(quiet_, stream);
     else

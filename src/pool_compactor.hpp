@@ -62,8 +62,9 @@ private:
     std::size_t chunk_bytes_;
     std::mutex mutex_;
     bool closed_ = false;
-    BackendEvent launched_{}; ///< behind the last launch
-    BackendWork quiet_{};     ///< a quiet compaction, once there was one: a dozen launches for the price of one
+    BackendEvent launched_{};      ///< behind the last launch
+    BackendWork quiet_{};          ///< a quiet compaction, once there was one: a dozen launches for the price of one
+    bool records_nothing_ = false; ///< the backend, or for want of memory
     CompactionPolicy policy_;
     CompactionClock clock_;
     const TraceCounters counters_;

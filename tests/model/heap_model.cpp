@@ -53,8 +53,12 @@ TEST(HeapModel, TwoProcessorsThreeSizesAtRandom) { expect_right<ThreeSizes<3, As
 TEST(HeapModel, TwoProcessorsListedSlabsAtRandom) { expect_right<ListedSlabs<3, AsWritten, 2>>(random_search(30'000)); }
 TEST(HeapModel, TwoProcessorsOneClassAtRandom) { expect_right<OneClass<2, 1, AsWritten, 2>>(random_search(50'000)); }
 TEST(HeapModel, WarpOfTwoAtRandom) { expect_right<WarpOfTwo<AsWritten>>(random_search(50'000)); }
+TEST(HeapModel, TwoWordsAtRandom) { expect_right<TwoWords<AsWritten>>(random_search(50'000)); }
 
 TEST(HeapModel, ReportsSyncWithoutOrder) { expect_reported<WarpOfTwo<SyncWithoutOrder>>(random_search(200'000)); }
+TEST(HeapModel, ReportsSyncOfTwoWordsWithoutOrder) {
+    expect_reported<TwoWords<SyncWithoutOrder>>(random_search(200'000));
+}
 TEST(HeapModel, ReportsARelaxedClear) { expect_reported<OneClass<2, 1, RelaxedClear>>(random_search(200'000)); }
 TEST(HeapModel, ReportsARelaxedTake) { expect_reported<OneClass<2, 1, RelaxedTake>>(random_search(200'000)); }
 TEST(HeapModel, ReportsARelaxedReservation) {

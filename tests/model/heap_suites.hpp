@@ -199,4 +199,41 @@ struct WarpOfTwo : rl::test_suite<WarpOfTwo<Mutation>, 3> {
     }
 };
 
+/// A warp of two lanes whose slots lie in two words of bits, so that each lane sets one, beside a warp of which one
+/// lane does the same alone: 36 slots, three of which are taken beforehand, so that a pair begins at slot 31.
+template <class Mutation>
+struct TwoWords : rl::test_suite<TwoWords<Mutation>, 3> {
+    using Env = relacy_env<3, 2, Mutation>;
+    static constexpr std::size_t block_bytes = 1792;
+    ModelWarp<3, 2> warps[2];
+    ModelHeap<Env, 1, 1, 256> model;
+    void* held[3];
+
+    void before() {
+        Env env(warps[1], 0);
+        model.prepare(env);
+        Status status;
+        for (void*& block : held)
+            block = model.take(env, 1, block_bytes, status);
+    }
+    void thread(unsigned index) {
+        Env env(warps[index / 2], index % 2);
+        const LaneMask alone = LaneMask{1} << (index % 2);
+        for (unsigned round = 0; round < 2; ++round) {
+            Status status = Status::ok;
+            const LaneMask taking = index < 2 ? env.converged() : alone;
+            void* const block = model.take(env, taking, block_bytes, status);
+            RL_ASSERT(block != nullptr);
+            const LaneMask giving = index < 2 ? env.converged() : alone;
+            model.give(env, giving, block);
+        }
+    }
+    void after() {
+        Env env(warps[1], 0);
+        for (void* block : held)
+            model.give(env, 1, block);
+        model.expect_all_free(env);
+    }
+};
+
 } // namespace cuda_zstd::model

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // A heap of a few pages whose metadata are modelled cells, for suites that run the heap's own code under Relacy.
 //
-// Invariant: as new after `prepare`. Only the first slot word of each page exists, so blocks are of 2,048 B or more.
-// Each 2 KiB of the heap has a variable that stands for the user's bytes there: a race on it is a race of two owners.
+// Invariant: as new after `prepare`. Only the first two slot words of each page exist, so blocks are of 1,024 B or
+// more. Each granule of the heap has a variable that stands for the user's bytes there: a race on it is a race of two
+// owners.
 #pragma once
 
 #include "cuda_zstd/heap/format.hpp"
@@ -18,18 +19,19 @@
 
 namespace cuda_zstd::model {
 
-template <class Env, std::uint32_t page_count, std::uint32_t station_count = 1>
+/// Blocks begin at multiples of `granule_bytes`.
+template <class Env, std::uint32_t page_count, std::uint32_t station_count = 1, std::uint32_t granule_bytes = 2048>
 class ModelHeap {
     template <class T>
     using Cell = ModelAtom<T>;
-    static constexpr std::uint32_t granule_bytes = 2048;
     // The stations of each class, and those of the page map; two cells each.
     static constexpr std::uint32_t cell_count = (size_class_count + 1) * station_count * 2;
 
 public:
     ModelHeap() {
         for (std::uint32_t page = 0; page < page_count; ++page)
-            ::new (slot_word(page)) Cell<std::uint32_t>();
+            for (unsigned word = 0; word < slot_words; ++word)
+                ::new (slot_word(page) + word) Cell<std::uint32_t>();
         for (unsigned cell = 0; cell < control_count; ++cell)
             ::new (control_ + cell * std::size_t{128}) Cell<std::uint32_t>();
         for_each_shared([](auto* cell) { ::new (cell) std::remove_pointer_t<decltype(cell)>(); });
@@ -55,7 +57,8 @@ public:
     }
     ~ModelHeap() {
         for (std::uint32_t page = 0; page < page_count; ++page)
-            slot_word(page)->~Cell<std::uint32_t>();
+            for (unsigned word = 0; word < slot_words; ++word)
+                (slot_word(page) + word)->~Cell<std::uint32_t>();
         for (unsigned cell = 0; cell < control_count; ++cell)
             reinterpret_cast<Cell<std::uint32_t>*>(control_ + cell * std::size_t{128})->~Cell<std::uint32_t>();
         for_each_shared([](auto* cell) { std::destroy_at(cell); });
@@ -74,7 +77,8 @@ public:
             env.store(words_[page], 0, Order::relaxed);
             env.store(next_[page], 0, Order::relaxed);
             env.store(entries_[page], 0, Order::relaxed);
-            env.store(*slot_word(page), 0, Order::relaxed);
+            for (unsigned word = 0; word < slot_words; ++word)
+                env.store(slot_word(page)[word], 0, Order::relaxed);
         }
         format_heap(env, this, layout_, 0, 1);
         for (rl::var<int>& granule : granules_)
@@ -109,12 +113,15 @@ public:
         for (std::uint32_t page = 0; page < page_count; ++page) {
             const SlabWord word{env.load(words_[page], Order::relaxed)};
             RL_ASSERT(!word.is_slab() && !word.listed() && word.credits() == 0);
-            RL_ASSERT(env.load(*slot_word(page), Order::relaxed) == 0);
+            for (unsigned word = 0; word < slot_words; ++word)
+                RL_ASSERT(env.load(slot_word(page)[word], Order::relaxed) == 0);
         }
     }
 
 private:
-    static constexpr unsigned control_count = 13;
+    static constexpr unsigned control_count = 14;
+    /// Words of slot bits that a page has here: those of blocks of a 64th of a page.
+    static constexpr unsigned slot_words = 2;
 
     /// The counts that processors share: of moves, in 64 bits, then of listed slabs.
     template <class Visit>

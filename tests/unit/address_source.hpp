@@ -11,7 +11,7 @@
 namespace cuda_zstd {
 
 /// Addresses with nothing behind them.
-class Addresses final : public ArenaSource {
+class Addresses : public ArenaSource {
 public:
     const char* name() const noexcept override { return "addresses"; }
     bool grows() const noexcept override { return true; }

@@ -123,6 +123,7 @@ private:
     std::size_t peak_capacity_bytes_ = 0; ///< with what was lent
     std::uint64_t growths_ = 0;
     std::uint64_t returns_ = 0;
+    bool source_is_short_ = false; ///< it failed, and nothing was given back to it since
     std::string last_failure_;
     std::atomic<std::uint64_t> source_failures_{0};
 };

@@ -154,15 +154,16 @@ public:
     virtual void run_blocks(cudaStream_t stream, unsigned blocks,
                             std::function<void(unsigned index, unsigned processor)> block) = 0;
 
-    /// Page-locked host memory, 4 KiB aligned (ordinary memory on the host backend).
     /// Records what `body` submits to the stream that it is given; none of it runs. On CUDA a graph of a call's price,
     /// whatever is in it; null where nothing is gained by that (the host). What `body` throws comes through, and then
     /// nothing is recorded.
     virtual BackendWork record_work(const std::function<void(cudaStream_t)>& body);
-    /// Submits it, all or nothing. One that runs must have ended before it is submitted or destroyed.
+    /// Submits it, all or nothing; it runs behind what is in the stream and behind its own last run. It must have ended
+    /// before it is destroyed.
     virtual void submit(BackendWork work, cudaStream_t stream);
     virtual void destroy_work(BackendWork work) noexcept;
 
+    /// Page-locked host memory, 4 KiB aligned (ordinary memory on the host backend).
     virtual void* allocate_pinned(std::size_t bytes) = 0;
     virtual void free_pinned(void* memory) noexcept = 0;
 
