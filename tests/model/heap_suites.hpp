@@ -171,6 +171,23 @@ struct RunThenSlab : rl::test_suite<RunThenSlab<Mutation>, 3> {
     }
 };
 
+/// Whether there is a block for each request.
+enum class Fit { maybe, always };
+
+/// What each of three lanes does: the first two are a warp and call together where they meet, the third calls alone.
+template <class Env, class Model>
+void take_and_give_twice(Env& env, Model& model, unsigned index, std::size_t bytes, Fit fit) {
+    const LaneMask alone = LaneMask{1} << (index % 2);
+    for (unsigned round = 0; round < 2; ++round) {
+        Status status = Status::ok;
+        const LaneMask taking = index < 2 ? env.converged() : alone;
+        void* const block = model.take(env, taking, bytes, status);
+        RL_ASSERT(block != nullptr || fit == Fit::maybe);
+        const LaneMask giving = index < 2 ? env.converged() : alone;
+        model.give(env, giving, block);
+    }
+}
+
 /// A warp of two lanes that take, write and give together, beside a warp of which one lane does the same alone.
 template <class Mutation>
 struct WarpOfTwo : rl::test_suite<WarpOfTwo<Mutation>, 3> {
@@ -184,14 +201,7 @@ struct WarpOfTwo : rl::test_suite<WarpOfTwo<Mutation>, 3> {
     }
     void thread(unsigned index) {
         Env env(warps[index / 2], index % 2);
-        const LaneMask alone = LaneMask{1} << (index % 2);
-        for (unsigned round = 0; round < 2; ++round) {
-            Status status = Status::ok;
-            const LaneMask taking = index < 2 ? env.converged() : alone;
-            void* const block = model.take(env, taking, max_slot_bytes, status);
-            const LaneMask giving = index < 2 ? env.converged() : alone;
-            model.give(env, giving, block);
-        }
+        take_and_give_twice(env, model, index, max_slot_bytes, Fit::maybe);
     }
     void after() {
         Env env(warps[1], 0);
@@ -218,15 +228,7 @@ struct TwoWords : rl::test_suite<TwoWords<Mutation>, 3> {
     }
     void thread(unsigned index) {
         Env env(warps[index / 2], index % 2);
-        const LaneMask alone = LaneMask{1} << (index % 2);
-        for (unsigned round = 0; round < 2; ++round) {
-            Status status = Status::ok;
-            const LaneMask taking = index < 2 ? env.converged() : alone;
-            void* const block = model.take(env, taking, block_bytes, status);
-            RL_ASSERT(block != nullptr);
-            const LaneMask giving = index < 2 ? env.converged() : alone;
-            model.give(env, giving, block);
-        }
+        take_and_give_twice(env, model, index, block_bytes, Fit::always);
     }
     void after() {
         Env env(warps[1], 0);
