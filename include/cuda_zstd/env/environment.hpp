@@ -16,11 +16,17 @@
 
 #include <concepts>
 #include <cstdint>
+#include <type_traits>
 
 namespace cuda_zstd {
 
 /// One bit for each lane of a warp.
 using LaneMask = std::uint32_t;
+
+/// How an environment goes to a function that is kept out of line. One without state goes by value: its address would
+/// be that of an object on the stack, in two registers of every call.
+template <class Env>
+using PassedEnv = std::conditional_t<std::is_empty_v<Env>, Env, Env&>;
 
 template <class E>
 concept Environment = requires(E& env, LaneMask mask, std::uint32_t word, std::uint64_t word64, bool flag, unsigned n,

@@ -116,8 +116,7 @@ public:
             status = Status::ok;
             block = pages_base_ + (std::size_t{got.slab()} << page_shift) + std::size_t{found} * slot_bytes_of(kind);
         }
-        const LaneMask failed = env.ballot(lanes, block == nullptr);
-        if (failed != 0 && env.lane() == lowest_bit(failed)) note_failures(env, control_, bytes, popcount(failed));
+        if (block == nullptr) note_failure(env, control_, bytes);
         return block;
     }
 
@@ -235,7 +234,7 @@ private:
     }
 
     /// What is wrong with the caller's pointer, once something is with one of the lanes'. `seen`: as in deallocate().
-    static CUDA_ZSTD_RARE Status find_fault(Env& env, char* control_block, LaneMask peers, std::uint32_t slot,
+    static CUDA_ZSTD_RARE Status find_fault(PassedEnv<Env> env, char* control_block, LaneMask peers, std::uint32_t slot,
                                             Status status, std::uint32_t seen) {
         // Of several lanes that free one block in one call, the first counts.
         const LaneMask same = env.match_any(peers, slot);
@@ -271,9 +270,12 @@ private:
         return *reinterpret_cast<atom<std::uint32_t>*>(block + static_cast<unsigned>(cell) * 128u);
     }
 
-    static CUDA_ZSTD_RARE void note_failures(Env& env, char* control_block, std::size_t bytes, std::uint32_t count) {
+    /// Counts the failures of the lanes that come here together, and keeps the size of the heap's first.
+    static CUDA_ZSTD_RARE void note_failure(PassedEnv<Env> env, char* control_block, std::size_t bytes) {
+        const LaneMask failed = env.converged();
+        if (env.lane() != lowest_bit(failed)) return;
         const auto clipped = static_cast<std::uint32_t>(bytes < 0xffffffffu ? bytes : 0xffffffffu);
-        if (env.fetch_add(control(control_block, ControlCell::failures), count, Order::relaxed) == 0)
+        if (env.fetch_add(control(control_block, ControlCell::failures), popcount(failed), Order::relaxed) == 0)
             env.store(control(control_block, ControlCell::first_failed_bytes), clipped, Order::relaxed);
     }
 

@@ -18,8 +18,8 @@ namespace cuda_zstd {
 
 /// Words of 32 bits that hold the slot bits of one page: one bit for each slot of the smallest size.
 inline constexpr std::uint32_t slot_words_per_page = page_bytes / min_slot_bytes / 32u;
-/// A slab has at most 2^7 pages, 8 MiB.
-inline constexpr unsigned max_slab_log2_pages = 7;
+/// A slab has at most 2^5 pages, 2 MiB: what one word of the page map holds.
+inline constexpr unsigned max_slab_log2_pages = 5;
 /// Slots that a slab aims at; more only where a single page holds more.
 inline constexpr std::uint32_t target_slots = 16384;
 /// Cells that different processors write lie this many bytes apart: a sector of the L2 cache.

@@ -13,6 +13,7 @@
 #include "cuda_zstd/core/bits.hpp"
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/memory_order.hpp"
+#include "cuda_zstd/env/environment.hpp"
 
 #include <cstdint>
 
@@ -61,9 +62,10 @@ struct Rovers {
     /// The page that is `at` on the caller's rover's way. It may lie behind the last of the map's `pages`.
     CUDA_ZSTD_INLINE std::uint32_t place_of(std::uint32_t at, std::uint32_t pages) const {
         const std::uint32_t groups = ((pages - 1u) >> log2_group_pages) + 1u;
-        const std::uint32_t rounds = (groups + count - 1u) / count;
-        const std::uint32_t turn = at >> log2_group_pages;
-        const std::uint32_t group = (index + turn / rounds * other_rover + count * (turn % rounds)) % groups;
+        const std::uint32_t way = index + (at >> log2_group_pages) * count;
+        const std::uint32_t rounds = way / groups;
+        std::uint32_t group = way - rounds * groups + rounds * other_rover % groups;
+        if (group >= groups) group -= groups;
         return (group << log2_group_pages) + (at & ((1u << log2_group_pages) - 1u));
     }
     /// Where a claim of more than a group begins to look: the caller's claims one behind the other, from a region of
@@ -72,11 +74,13 @@ struct Rovers {
         const auto at = static_cast<std::uint32_t>(env.fetch_add(position(index), std::uint64_t{step}, Order::relaxed));
         return (words / count * index + at / 32u) % words;
     }
+    /// The rover among whose groups the page is.
+    CUDA_ZSTD_INLINE std::uint32_t owner_of(std::uint32_t page) const { return (page >> log2_group_pages) % count; }
     /// A slab that began at `page` was given back.
     CUDA_ZSTD_HD void go_back(Env& env, std::uint32_t page) const {
-        const std::uint32_t group = page >> log2_group_pages;
-        const std::uint32_t at = (group / count << log2_group_pages) + (page & ((1u << log2_group_pages) - 1u));
-        env.fetch_min(position(group % count), std::uint64_t{at}, Order::relaxed);
+        const std::uint32_t round = (page >> log2_group_pages) / count;
+        const std::uint32_t at = (round << log2_group_pages) + (page & ((1u << log2_group_pages) - 1u));
+        env.fetch_min(position(owner_of(page)), std::uint64_t{at}, Order::relaxed);
     }
 
 private:
@@ -125,7 +129,7 @@ struct PageMap {
     /// where the rover finds them so. Cost: three atomics, two of them one after the other, for up to 32 pages when the
     /// rover's place is free; else a pass over the map. What the releasing thread did before its release is visible to
     /// the claimer; who sees these pages gone sees what the claimer did before.
-    CUDA_ZSTD_RARE std::uint32_t claim(Env& env, std::uint32_t count, const Rovers<Env>& rovers,
+    CUDA_ZSTD_RARE std::uint32_t claim(PassedEnv<Env> env, std::uint32_t count, const Rovers<Env>& rovers,
                                        ClaimEffort effort) const {
         const std::uint32_t all_pages = pages_now(env);
         const std::uint32_t near_pages = near_now(env);
@@ -165,8 +169,23 @@ struct PageMap {
         return page;
     }
 
+    /// Takes `count` pages from `place` on, a power of two and a multiple of it; false when one of them is taken. Cost:
+    /// an atomic for each 32 pages and one for the count. Ordering: as claim().
+    CUDA_ZSTD_INLINE bool claim_at(Env& env, std::uint32_t place, std::uint32_t count) const {
+        const std::uint32_t first = place / 32u;
+        const std::uint32_t mask = low_bits(count) << place % 32u;
+        for (std::uint32_t word = first; word * 32u < place + count; ++word) {
+            if (take_exactly(env, word, mask)) continue;
+            while (word-- > first)
+                env.fetch_or(bits[word], mask, Order::release);
+            return false;
+        }
+        env.fetch_sub(*free_count, count, Order::release);
+        return true;
+    }
+
     /// Whether a run of `count` pages is free: a pass over the map that changes nothing.
-    CUDA_ZSTD_RARE bool has_run(Env& env, std::uint32_t count) const {
+    CUDA_ZSTD_RARE bool has_run(PassedEnv<Env> env, std::uint32_t count) const {
         if (!may_have(env, count)) return false;
         std::uint32_t length = 0;
         const std::uint32_t words = (pages_now(env) + 31u) / 32u;
@@ -188,7 +207,8 @@ struct PageMap {
     /// Gives `count` pages from `first` back. Cost: one atomic for each 32 pages and one for the count. What the caller
     /// did before is visible to whoever claims them. With rovers (not those of a default value), the one whose place
     /// this is comes back for it.
-    CUDA_ZSTD_RARE void release(Env& env, std::uint32_t first, std::uint32_t count, const Rovers<Env>& rovers) const {
+    CUDA_ZSTD_RARE void release(PassedEnv<Env> env, std::uint32_t first, std::uint32_t count,
+                                const Rovers<Env>& rovers) const {
         // A least count lies just before a release, or is the present one.
         const std::uint32_t before = env.fetch_add(*free_count, count, Order::relaxed);
         if (before < env.load(*least_free, Order::relaxed)) env.fetch_min(*least_free, before, Order::relaxed);
@@ -198,7 +218,7 @@ struct PageMap {
 
 private:
     /// A search has passed so many words for the sake of the near pages.
-    CUDA_ZSTD_RARE void spend(Env& env, std::uint32_t words) const {
+    CUDA_ZSTD_RARE void spend(PassedEnv<Env> env, std::uint32_t words) const {
         const auto left = static_cast<std::int32_t>(env.fetch_sub(*drain_words, words, Order::relaxed));
         if (left > static_cast<std::int32_t>(words)) return;
         env.store_word(const_cast<std::uint32_t&>(near_count), 0u, Order::relaxed);
@@ -246,8 +266,8 @@ private:
     }
 
     /// The first of the rover's next places that seems to be free, all looked at at once; no_page: none does.
-    CUDA_ZSTD_RARE std::uint32_t look_ahead(Env& env, std::uint32_t count, std::uint32_t step, std::uint32_t pages,
-                                            const Rovers<Env>& rovers) const {
+    CUDA_ZSTD_RARE std::uint32_t look_ahead(PassedEnv<Env> env, std::uint32_t count, std::uint32_t step,
+                                            std::uint32_t pages, const Rovers<Env>& rovers) const {
         const std::uint32_t at = rovers.pass(env, step, places_at_once);
         std::uint32_t place = no_page;
         for (unsigned ahead = places_at_once; ahead-- > 0;) {
@@ -261,7 +281,7 @@ private:
 
     /// Claims a run wherever there is one, from word `word` of the map on; of a heap that drains, first in the near
     /// pages.
-    CUDA_ZSTD_RARE std::uint32_t claim_anywhere(Env& env, std::uint32_t count, std::uint32_t word,
+    CUDA_ZSTD_RARE std::uint32_t claim_anywhere(PassedEnv<Env> env, std::uint32_t count, std::uint32_t word,
                                                 std::uint32_t all_pages, std::uint32_t near_pages) const {
         const std::uint32_t pages = near_pages != 0 && near_pages < all_pages ? near_pages : all_pages;
         const std::uint32_t words = (pages + 31u) / 32u;
@@ -291,7 +311,8 @@ private:
     }
 
     /// Claims the first run of `count` free pages that begins and ends in words [begin, end).
-    CUDA_ZSTD_RARE std::uint32_t search(Env& env, std::uint32_t count, std::uint32_t begin, std::uint32_t end) const {
+    CUDA_ZSTD_RARE std::uint32_t search(PassedEnv<Env> env, std::uint32_t count, std::uint32_t begin,
+                                        std::uint32_t end) const {
         std::uint32_t run_first = begin * 32u;
         std::uint32_t run_length = 0;
         for (std::uint32_t word = begin; word < end; ++word) {

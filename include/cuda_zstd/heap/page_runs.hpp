@@ -10,6 +10,7 @@
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/memory_order.hpp"
 #include "cuda_zstd/core/status.hpp"
+#include "cuda_zstd/env/environment.hpp"
 #include "cuda_zstd/heap/page_entry.hpp"
 #include "cuda_zstd/heap/reclaim.hpp"
 
@@ -30,10 +31,10 @@ struct PageRuns : SlabReclaim<Env> {
 
     /// A run of whole pages for `bytes`: its first page, or no_page (there is none), or no_page_now (contended). Cost:
     /// four atomics up to 2 MiB as a rule, else a pass over the page map and an atomic for each 32 pages.
-    static CUDA_ZSTD_RARE std::uint32_t claim_run_rarely(const PageRuns* runs, Env& env, std::size_t bytes) {
+    static CUDA_ZSTD_RARE std::uint32_t claim_run_rarely(const PageRuns* runs, PassedEnv<Env> env, std::size_t bytes) {
         return runs->claim_run(env, bytes);
     }
-    CUDA_ZSTD_RARE std::uint32_t claim_run(Env& env, std::size_t bytes) const {
+    CUDA_ZSTD_RARE std::uint32_t claim_run(PassedEnv<Env> env, std::size_t bytes) const {
         const auto count = static_cast<std::uint32_t>((bytes + (page_bytes - 1)) >> page_shift);
         std::uint64_t before = 0;
         for (unsigned turn = 0; turn < supply_turns; ++turn) {
@@ -47,17 +48,18 @@ struct PageRuns : SlabReclaim<Env> {
                     env.store(this->entries[page], PageEntry::of_run(count).raw, Order::relaxed);
                     return page;
                 }
-            } else if (!this->reclaim(env) && !Stations::any_under_way(before) && stations.all_moves(env) == before) {
+            } else if (!this->reclaim(env) && !Stations::any_under_way(before) &&
+                       stations.template all_moves<Env>(env) == before) {
                 return no_page;
             }
             if (turn > 1) env.pause(turn);
-            before = stations.all_moves(env);
+            before = stations.template all_moves<Env>(env);
         }
         return no_page_now;
     }
 
     /// Gives back the run that begins at `page`, whose entry was read as `entry`.
-    CUDA_ZSTD_RARE Status release_run(Env& env, std::uint32_t page, PageEntry entry) const {
+    CUDA_ZSTD_RARE Status release_run(PassedEnv<Env> env, std::uint32_t page, PageEntry entry) const {
         if (!env.compare_exchange(this->entries[page], entry.raw, 0u, Order::acq_rel)) return Status::double_free;
         pages.release(env, page, entry.run_pages(), Rovers<Env>{});
         return Status::ok;

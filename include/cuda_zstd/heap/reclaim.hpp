@@ -11,6 +11,7 @@
 
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/memory_order.hpp"
+#include "cuda_zstd/env/environment.hpp"
 #include "cuda_zstd/heap/slab_shelf.hpp"
 
 #include <cstdint>
@@ -45,7 +46,7 @@ struct SlabReclaim : SlabShelf<Env> {
     /// Retires slabs that are empty and in reach, so that their pages can serve any size: until `enough` pages are
     /// free, or all of them. Online: it may run beside allocations and frees. Returns false when there was nothing to
     /// do, true when the caller should look again.
-    CUDA_ZSTD_RARE bool reclaim(Env& env, std::uint32_t enough = all_pages) const {
+    CUDA_ZSTD_RARE bool reclaim(PassedEnv<Env> env, std::uint32_t enough = all_pages) const {
         switch (begin_reclaim(env)) {
         case Reclaim::idle:
             return false;
@@ -64,7 +65,7 @@ struct SlabReclaim : SlabShelf<Env> {
     CUDA_ZSTD_INLINE std::uint32_t enough_pages(Env& env) const { return this->pages.pages_now(env) / 64u + 1u; }
 
     /// Waits until nobody reclaims, for a bounded time.
-    CUDA_ZSTD_RARE void await_reclaim(Env& env) const {
+    CUDA_ZSTD_RARE void await_reclaim(PassedEnv<Env> env) const {
         for (unsigned wait = 0; wait < reclaim_looks && (env.load(*epoch, Order::acquire) & 1u) != 0; ++wait)
             env.pause(wait);
     }
@@ -132,7 +133,7 @@ struct SlabReclaim : SlabShelf<Env> {
     /// Takes all slabs of a list off, retires the empty ones, and puts the others back in their order; as a part of a
     /// reclaim: one that becomes empty while it is held here leaves a notice that this reclaim has not counted. Returns
     /// how many.
-    CUDA_ZSTD_RARE unsigned drain_list(Env& env, const SlabList<Env>& slab_list) const {
+    CUDA_ZSTD_RARE unsigned drain_list(PassedEnv<Env> env, const SlabList<Env>& slab_list) const {
         unsigned retired = 0;
         std::uint32_t first = no_slab;
         std::uint32_t last = first;
@@ -159,7 +160,7 @@ struct SlabReclaim : SlabShelf<Env> {
 
 private:
     /// Goes on with a sweep until `enough` pages are free or it is through.
-    CUDA_ZSTD_RARE void sweep(Env& env, std::uint32_t enough) const {
+    CUDA_ZSTD_RARE void sweep(PassedEnv<Env> env, std::uint32_t enough) const {
         std::uint32_t at = env.load(*sweep_at, Order::relaxed);
         do {
             at = sweep_some(env, at);
@@ -169,7 +170,7 @@ private:
     }
 
     /// Sweeps a few stations of one class; returns where to go on, 0 at the end.
-    CUDA_ZSTD_RARE std::uint32_t sweep_some(Env& env, std::uint32_t at) const {
+    CUDA_ZSTD_RARE std::uint32_t sweep_some(PassedEnv<Env> env, std::uint32_t at) const {
         const unsigned size_class = at / stations.count;
         const unsigned first = at - size_class * stations.count;
         unsigned count = stations.count - first;
@@ -187,7 +188,8 @@ private:
 
     /// Which of `count` stations have a cursor or a list that is not empty: bit n for station `first` + n. Several are
     /// looked at at once, since most have nothing.
-    CUDA_ZSTD_RARE std::uint32_t used_stations(Env& env, unsigned size_class, unsigned first, unsigned count) const {
+    CUDA_ZSTD_RARE std::uint32_t used_stations(PassedEnv<Env> env, unsigned size_class, unsigned first,
+                                               unsigned count) const {
         std::uint32_t used = 0;
         for (unsigned ahead = 0; ahead < stations_at_once; ++ahead) {
             if (ahead >= count) continue;

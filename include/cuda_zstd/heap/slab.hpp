@@ -19,6 +19,7 @@
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/memory_order.hpp"
 #include "cuda_zstd/core/size_class.hpp"
+#include "cuda_zstd/env/environment.hpp"
 #include "cuda_zstd/heap/layout.hpp"
 
 #include <cstdint>
@@ -121,8 +122,8 @@ struct SlabMap {
     /// first: those of a slab that was never freed into are the `count` from `start` on, in any other it is a hint.
     static CUDA_ZSTD_INLINE SlabGrant granted(SlabWord old, std::uint32_t slab, unsigned size_class,
                                               std::uint32_t want) {
-        if (!old.is_slab() || old.size_class() != size_class || old.credits() <= 0) return {slab, 0, 0};
-        const auto credits = static_cast<std::uint32_t>(old.credits());
+        const bool has_any = (old.raw & SlabWord::class_mask) == size_class + 1u && old.credits() > 0;
+        const std::uint32_t credits = has_any ? static_cast<std::uint32_t>(old.credits()) : 0u;
         const std::uint32_t count = credits < want ? credits : want;
         return {slab, credits - count, count};
     }
@@ -144,7 +145,7 @@ struct SlabMap {
     /// words behind `start`, at a bit of its own, so that the lanes do not all try the same bits. Returns no_slot when
     /// the bounded search ran out; then the caller still owns one credit of the slab. Cost: a load for each 32 slots
     /// passed, an atomic for each bit tried.
-    CUDA_ZSTD_RARE std::uint32_t find_slot(Env& env, std::uint32_t slab, std::uint32_t start,
+    CUDA_ZSTD_RARE std::uint32_t find_slot(PassedEnv<Env> env, std::uint32_t slab, std::uint32_t start,
                                            std::uint32_t offset) const {
         atom<std::uint32_t>* const bits = bits_of(slab);
         const std::uint32_t slots = SlabWord{env.load(words[slab], Order::relaxed)}.slots();

@@ -11,6 +11,7 @@
 
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/memory_order.hpp"
+#include "cuda_zstd/env/environment.hpp"
 #include "cuda_zstd/heap/page_entry.hpp"
 #include "cuda_zstd/heap/page_map.hpp"
 #include "cuda_zstd/heap/slab.hpp"
@@ -61,6 +62,16 @@ struct SlabShelf {
         return pages.claim(env, count, rovers(env), effort);
     }
 
+    /// The same for a power of two of pages of one group, if the rover's next place has them: with no call, no search
+    /// and no look at pages that are to be left alone, in which case it takes none.
+    CUDA_ZSTD_INLINE std::uint32_t claim_at_rover(Env& env, std::uint32_t count) const {
+        if (pages.near_now(env) != 0) return no_page;
+        const std::uint32_t all_pages = pages.pages_now(env);
+        const auto rovers = this->rovers(env);
+        const std::uint32_t place = rovers.place_of(rovers.pass(env, count, 1), all_pages);
+        return place + count <= all_pages && pages.claim_at(env, place, count) ? place : no_page;
+    }
+
     /// Gives credits that a reservation did not use back to a slab that the caller does not hold.
     CUDA_ZSTD_HD void give_back(Env& env, std::uint32_t slab, std::uint32_t count) const {
         const SlabWord now = slabs.return_credits(env, slab, count);
@@ -68,7 +79,7 @@ struct SlabShelf {
     }
 
     /// What SlabWord::needs_care asks for: puts the slab in reach, or tells reclaimers that it is empty.
-    CUDA_ZSTD_RARE void take_care(Env& env, std::uint32_t slab, SlabWord now, std::uint32_t added) const {
+    CUDA_ZSTD_RARE void take_care(PassedEnv<Env> env, std::uint32_t slab, SlabWord now, std::uint32_t added) const {
         if (now.listed()) {
             if (now.had_none(added)) stations.note_move(env);
             if (now.all_free()) {
@@ -101,8 +112,11 @@ struct SlabShelf {
     /// but for the processor whose station it is. So their chunks drain.
     CUDA_ZSTD_INLINE unsigned far_station() const { return stations.count - 1u; }
 
-    /// Gives a held slab its place: retired when nobody is inside, on its list when it has credits, else unlisted.
-    CUDA_ZSTD_RARE void settle(Env& env, std::uint32_t slab) const {
+    /// Gives a held slab its place: retired when nobody is inside, on a list when it has credits, else unlisted. The
+    /// list is that of the processor whose rover comes by its pages: it made the slab as a rule. With the list of
+    /// whoever frees, a grid that frees what another has allocated would leave some processors with many slabs and some
+    /// with none.
+    CUDA_ZSTD_RARE void settle(PassedEnv<Env> env, std::uint32_t slab) const {
         SlabWord now = word(env, slab);
         while (now.credits() <= 0 || now.all_free()) {
             const SlabWord left = now.credits() > 0 ? now.retired() : SlabWord{now.raw & ~SlabWord::listed_bit};
@@ -112,7 +126,7 @@ struct SlabShelf {
             if (!left.is_slab()) give_pages_back(env, slab, was.pages());
             return;
         }
-        const unsigned station = pages.is_far(env, slab) ? far_station() : stations.here(env);
+        const unsigned station = pages.is_far(env, slab) ? far_station() : rovers(env).owner_of(slab);
         list_of(now.size_class(), station).push(env, slab);
         published(env, slab);
     }
@@ -128,6 +142,8 @@ struct SlabShelf {
 
     /// A slab that nobody waited for takes at most this part of a station's share of the free pages.
     static constexpr std::uint32_t unhurried_share = 8;
+    /// A class's slabs begin with this part of it: all classes' together hold back no more than the free pages.
+    static constexpr std::uint32_t first_share = 64;
 
     /// The size of a slab that follows one of `previous_log2` (-1: none), at least for `want` blocks if the heap has
     /// them: twice as large, eight times when it was waited for, since then they are needed faster than they come. No
@@ -135,14 +151,17 @@ struct SlabShelf {
     CUDA_ZSTD_HD std::uint32_t size_after(unsigned size_class, int previous_log2, std::uint32_t want, Haste haste,
                                           std::uint32_t free_pages) const {
         const std::uint64_t slot_bytes = slot_bytes_of(size_class);
-        const auto grown = static_cast<std::uint32_t>(previous_log2 + (haste == Haste::waited ? 3 : 1));
+        const bool was_awaited = haste == Haste::waited;
+        const auto grown = static_cast<std::uint32_t>(previous_log2 + (was_awaited ? 3 : 1));
         const std::uint32_t share = free_pages / (2u * stations.count);
         std::uint32_t log2_pages = 0;
-        while (log2_pages < slab_log2_pages && 2u << log2_pages <= share &&
-               ((page_bytes << log2_pages) < want * slot_bytes ||
-                (log2_pages < grown && (haste == Haste::waited || unhurried_share << log2_pages <= share) &&
-                 (page_bytes << log2_pages) < target_slots * slot_bytes)))
-            ++log2_pages;
+        for (; log2_pages < slab_log2_pages && 2u << log2_pages <= share; ++log2_pages) {
+            const std::uint64_t bytes = page_bytes << log2_pages;
+            if (bytes < want * slot_bytes) continue;
+            const bool may_grow = first_share << log2_pages <= share ||
+                                  (log2_pages < grown && (was_awaited || unhurried_share << log2_pages <= share));
+            if (!may_grow || bytes >= target_slots * slot_bytes) break;
+        }
         return log2_pages;
     }
 
@@ -158,16 +177,21 @@ struct SlabShelf {
     /// A new slab of at most 2^log2_pages pages, smaller where those are not easily found, of which the caller has up
     /// to `want` slots, the last ones; it holds the slab if there are more. `slab` of the grant is no_slab when no page
     /// is free.
-    CUDA_ZSTD_RARE SlabGrant make_slab(Env& env, unsigned size_class, std::uint32_t log2_pages,
+    CUDA_ZSTD_RARE SlabGrant make_slab(PassedEnv<Env> env, unsigned size_class, std::uint32_t log2_pages,
                                        std::uint32_t want) const {
-        std::uint32_t slab = no_page;
-        for (;; --log2_pages) {
+        std::uint32_t slab = claim_at_rover(env, 1u << log2_pages);
+        for (; slab == no_page; --log2_pages) {
             slab = claim_pages(env, 1u << log2_pages, log2_pages == 0 ? ClaimEffort::search : ClaimEffort::tries);
             if (slab != no_page || log2_pages == 0) break;
         }
-        if (slab == no_page) return {no_slab, 0, 0};
+        return slab == no_page ? SlabGrant{no_slab, 0, 0} : slab_of_pages(env, slab, size_class, log2_pages, want);
+    }
+    /// Makes claimed pages a slab; the rest as make_slab().
+    CUDA_ZSTD_INLINE SlabGrant slab_of_pages(Env& env, std::uint32_t slab, unsigned size_class,
+                                             std::uint32_t log2_pages, std::uint32_t want) const {
+        atom<std::uint32_t>* const its_entries = entries + slab;
         for (std::uint32_t page = 0; page < 1u << log2_pages; ++page)
-            env.store(entries[slab + page], PageEntry::of_slab(size_class, log2_pages, page).raw, Order::relaxed);
+            env.store(its_entries[page], PageEntry::of_slab(size_class, log2_pages, page).raw, Order::relaxed);
         const SlabWord whole{SlabWord::birth(size_class, log2_pages)};
         const std::uint32_t slots = whole.slots();
         const std::uint32_t count = want < slots ? want : slots;
@@ -178,7 +202,7 @@ struct SlabShelf {
     }
 
 private:
-    CUDA_ZSTD_RARE void give_pages_back(Env& env, std::uint32_t slab, std::uint32_t count) const {
+    CUDA_ZSTD_RARE void give_pages_back(PassedEnv<Env> env, std::uint32_t slab, std::uint32_t count) const {
         for (std::uint32_t page = slab; page < slab + count; ++page)
             env.store(entries[page], 0u, Order::relaxed);
         pages.release(env, slab, count, rovers(env));

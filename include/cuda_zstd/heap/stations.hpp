@@ -14,6 +14,7 @@
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/memory_order.hpp"
 #include "cuda_zstd/core/size_class.hpp"
+#include "cuda_zstd/env/environment.hpp"
 #include "cuda_zstd/heap/layout.hpp"
 
 #include <cstddef>
@@ -80,6 +81,11 @@ struct Stations {
     CUDA_ZSTD_INLINE void end_move(Env& env) const {
         env.fetch_add(move_counter(env), (std::uint64_t{1} << 32) - 1, Order::release);
     }
+    /// Ends a move that came too late and changed nothing: it was none, and there is nothing to release.
+    template <class Env>
+    CUDA_ZSTD_INLINE void cancel_move(Env& env) const {
+        env.fetch_sub(move_counter(env), std::uint64_t{1}, Order::relaxed);
+    }
     /// Counts a move that took nothing out of sight: a slab in reach that had no free slot got one. So if two looks at
     /// all_moves() are equal, what was found without slots stayed so until the second.
     template <class Env>
@@ -88,7 +94,7 @@ struct Stations {
     }
     /// The sum of all counts: moves completed in the upper half, under way in the lower. Cost: a load for each counter.
     template <class Env>
-    CUDA_ZSTD_RARE std::uint64_t all_moves(Env& env) const {
+    CUDA_ZSTD_RARE std::uint64_t all_moves(PassedEnv<Env> env) const {
         std::uint64_t sum = 0;
         for (unsigned counter = 0; counter < move_counters; ++counter)
             sum += env.load(shared_cell<Env, std::uint64_t>(counter), Order::acquire);

@@ -14,7 +14,8 @@
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/memory_order.hpp"
 #include "cuda_zstd/core/status.hpp"
-#include "cuda_zstd/heap/page_runs.hpp"
+#include "cuda_zstd/env/environment.hpp"
+#include "cuda_zstd/heap/own_slabs.hpp"
 
 #include <cstdint>
 
@@ -25,7 +26,7 @@ namespace cuda_zstd {
 inline constexpr unsigned refill_looks = 65536;
 
 template <class Env>
-struct SlabSupply : PageRuns<Env> {
+struct SlabSupply : OwnSlabs<Env> {
     using Shelf = SlabShelf<Env>;
     template <class T>
     using atom = typename Env::template atom<T>;
@@ -35,7 +36,7 @@ struct SlabSupply : PageRuns<Env> {
     /// The rare half of a reservation of `want` slots by a group that found its cursor as `cursor_raw`. If that holds a
     /// slab, the group has subtracted `want` from its word, which was `old_raw`. Static, since it is called through a
     /// pointer. A count of 0 comes with a Status, full or contended, in `start`.
-    static CUDA_ZSTD_RARE SlabGrant reserve_rarely(const SlabSupply* supply, Env& env, unsigned size_class,
+    static CUDA_ZSTD_RARE SlabGrant reserve_rarely(const SlabSupply* supply, PassedEnv<Env> env, unsigned size_class,
                                                    std::uint32_t want, std::uint64_t cursor_raw,
                                                    std::uint64_t old_raw) {
         const unsigned station = supply->stations.here(env);
@@ -45,14 +46,26 @@ struct SlabSupply : PageRuns<Env> {
             if (part.count == want) supply->prepare(env, size_class, station, cursor_raw, Haste::none);
             if (part.count != want) supply->give_back(env, slab_plus_1 - 1u, want - part.count);
             if (part.count != 0) return part;
+            // Who was the first to find nothing moves the cursor on; the others take from the slab that follows.
+            const Cursor cursor{cursor_raw};
+            if (SlabWord{old_raw}.credits() < 0 && cursor.next_plus_1() != 0) {
+                const SlabGrant next = supply->reserve(env, cursor.next_plus_1() - 1u, size_class, want);
+                if (next.count != 0) return next;
+            }
+        }
+        if (supply->fills_a_slab(size_class, want)) {
+            SlabGrant own = supply->take_own_slab(env, size_class, want);
+            if (own.count == 0) own = supply->search_own_slab(env, size_class, want);
+            if (own.count != 0) return own;
         }
         return supply->refill(env, size_class, station, want, Cursor{cursor_raw});
     }
 
     /// Another slot than the one that somebody else has, for a lane that has a credit of the slab: see find_slot. When
     /// there is none, the credit goes back.
-    static CUDA_ZSTD_RARE std::uint32_t find_slot_rarely(const SlabSupply* supply, Env& env, std::uint32_t slab,
-                                                         std::uint32_t start, std::uint32_t offset) {
+    static CUDA_ZSTD_RARE std::uint32_t find_slot_rarely(const SlabSupply* supply, PassedEnv<Env> env,
+                                                         std::uint32_t slab, std::uint32_t start,
+                                                         std::uint32_t offset) {
         const std::uint32_t slot = supply->slabs.find_slot(env, slab, start, offset);
         if (slot == no_slot) supply->give_back(env, slab, 1);
         return slot;
@@ -60,12 +73,8 @@ struct SlabSupply : PageRuns<Env> {
 
 private:
     /// Reserves up to `want` slots of the class when the slab of the cursor, found as `seen`, had none.
-    CUDA_ZSTD_RARE SlabGrant refill(Env& env, unsigned size_class, unsigned station, std::uint32_t want,
+    CUDA_ZSTD_RARE SlabGrant refill(PassedEnv<Env> env, unsigned size_class, unsigned station, std::uint32_t want,
                                     Cursor seen) const {
-        if (fills_a_slab(size_class, want)) {
-            const SlabGrant own = take_own_slab(env, size_class, station, want);
-            if (own.count != 0) return own;
-        }
         atom<std::uint64_t>& cursor = cursor_of(size_class, station);
         unsigned looks = 0;
         unsigned overtaken = 0;
@@ -101,7 +110,7 @@ private:
 
     /// Looks at a busy cursor until it changes, for a while: slots may also come back to the slab that it has. Returns
     /// the looks without a change, at most refill_looks.
-    CUDA_ZSTD_RARE unsigned await_change(Env& env, atom<std::uint64_t>& cursor, std::uint64_t seen_raw,
+    CUDA_ZSTD_RARE unsigned await_change(PassedEnv<Env> env, atom<std::uint64_t>& cursor, std::uint64_t seen_raw,
                                          unsigned looks) const {
         for (unsigned here = 0; here < looks_at_once && looks < refill_looks; ++here) {
             env.pause(looks++ < 64 ? 2 : 7); // a slab is brought within a few microseconds
@@ -110,12 +119,6 @@ private:
         return looks;
     }
     static constexpr unsigned looks_at_once = 8;
-
-    /// Whether a group's slots had better be a slab of their own: then it need not wait for one that is brought.
-    static CUDA_ZSTD_INLINE bool fills_a_slab(unsigned size_class, std::uint32_t want) {
-        return want * slot_bytes_of(size_class) >= own_slab_pages * page_bytes;
-    }
-    static constexpr std::uint32_t own_slab_pages = 8;
 
     /// What decides where the next slab comes from, all looked at at once: one look takes as long as all.
     struct Look {
@@ -146,7 +149,7 @@ private:
 
     /// Brings a cursor that wants one its next slab, while there is still something in the present one. `seen` is the
     /// cursor as the caller found it. Nobody waits for this: who empties the present slab meanwhile brings another.
-    CUDA_ZSTD_RARE void prepare(Env& env, unsigned size_class, unsigned station, std::uint64_t seen_raw,
+    CUDA_ZSTD_RARE void prepare(PassedEnv<Env> env, unsigned size_class, unsigned station, std::uint64_t seen_raw,
                                 Haste haste) const {
         atom<std::uint64_t>& cursor = cursor_of(size_class, station);
         const Cursor seen{seen_raw};
@@ -167,14 +170,14 @@ private:
         stations.end_move(env);
     }
 
-    /// A slab to follow the present one, held by the caller: from the list, or of pages that nobody is short of. A slab
-    /// of the list that is empty and much too small makes room for a larger one.
+    /// A slab to follow the present one, held by the caller: from the list, or of pages that nobody is short of. Where
+    /// groups waited, a slab of the list that is empty and much too small makes room for a larger one.
     CUDA_ZSTD_INLINE std::uint32_t next_slab(Env& env, const SlabList<Env>& list, const Look& now, unsigned size_class,
                                              std::uint32_t want, Haste haste) const {
         const std::uint32_t slab = list.pop(env, now.list);
         if (!now.has_plenty) return slab;
         const std::uint32_t log2_pages = this->size_after(size_class, now.current_log2, want, haste, now.free_pages);
-        if (slab != no_slab && !makes_room(env, slab, log2_pages)) return slab;
+        if (slab != no_slab && (haste == Haste::none || !makes_room(env, slab, log2_pages))) return slab;
         return this->make_slab(env, size_class, log2_pages, 0).slab;
     }
     /// Lets go of a held slab that is empty and much smaller than one that may be made instead.
@@ -200,7 +203,8 @@ private:
         in_debt |= credits < 0;
         return credits > 0 ? reserve(env, slab_plus_1 - 1u, size_class, want) : refused(Status::contended);
     }
-    CUDA_ZSTD_RARE SlabGrant reserve(Env& env, std::uint32_t slab, unsigned size_class, std::uint32_t want) const {
+    CUDA_ZSTD_RARE SlabGrant reserve(PassedEnv<Env> env, std::uint32_t slab, unsigned size_class,
+                                     std::uint32_t want) const {
         std::uint32_t returned = 0;
         SlabGrant grant = slabs.reserve(env, slab, size_class, want, returned);
         if (returned != 0) this->give_back(env, slab, returned);
@@ -208,49 +212,30 @@ private:
         return grant;
     }
 
-    /// For a group that fills_a_slab: a slab of this station's list, or a new one of the group's size.
-    CUDA_ZSTD_RARE SlabGrant take_own_slab(Env& env, unsigned size_class, unsigned station, std::uint32_t want) const {
-        SlabGrant grant{no_slab, 0, 0};
-        const SlabList<Env> own_list = list_of(size_class, station);
-        if (own_list.is_empty(env) && !pages.may_have(env, 1)) return grant;
-        stations.begin_move(env);
-        const std::uint32_t listed = own_list.pop(env);
-        if (listed != no_slab) {
-            grant = reserve(env, listed, size_class, want);
-            settle(env, listed);
-        } else {
-            grant = this->make_slab(env, size_class, this->size_for(size_class, want), want);
-            if (grant.slab != no_slab && grant.start != 0) { // there are more slots
-                own_list.push(env, grant.slab);
-                published(env, grant.slab);
-            }
-        }
-        stations.end_move(env);
-        return grant;
-    }
-
     /// The cursor's next slab becomes the present one.
-    CUDA_ZSTD_RARE SlabGrant move_on(Env& env, atom<std::uint64_t>& cursor, Cursor seen, unsigned size_class,
+    CUDA_ZSTD_RARE SlabGrant move_on(PassedEnv<Env> env, atom<std::uint64_t>& cursor, Cursor seen, unsigned size_class,
                                      unsigned station, std::uint32_t want, Haste haste) const {
-        stations.begin_move(env);
         SlabGrant grant = refused(Status::contended);
+        if (env.load(cursor, Order::relaxed) != seen.raw) return grant;
         const Cursor moved = Cursor::of(seen.next_plus_1(), 0);
         std::uint64_t expected = seen.raw;
-        const bool is_mine = env.compare_exchange(cursor, expected, moved.raw, Order::acq_rel);
-        if (is_mine) {
-            grant = reserve(env, seen.next_plus_1() - 1u, size_class, want);
-            if (seen.current_plus_1() != 0) settle(env, seen.current_plus_1() - 1u);
+        stations.begin_move(env);
+        if (!env.compare_exchange(cursor, expected, moved.raw, Order::acq_rel)) {
+            stations.cancel_move(env);
+            return grant;
         }
+        grant = reserve(env, seen.next_plus_1() - 1u, size_class, want);
+        if (seen.current_plus_1() != 0) settle(env, seen.current_plus_1() - 1u);
         stations.end_move(env);
         // Those who have to wait need the next one at once; else whoever passes the present one's half prepares it.
-        if (is_mine && (haste == Haste::waited || !word(env, seen.next_plus_1() - 1u).is_mostly_free()))
+        if ((haste == Haste::waited || !word(env, seen.next_plus_1() - 1u).is_mostly_free()))
             prepare(env, size_class, station, moved.raw, haste);
         return grant;
     }
 
     /// Whether there may be a slab to bring: false is a proof that there was none, in no list and of no page, when this
     /// call looked there. Cost: three loads, and one for each station if the class has slabs elsewhere.
-    CUDA_ZSTD_RARE bool may_bring_slab(Env& env, unsigned size_class, unsigned station) const {
+    CUDA_ZSTD_RARE bool may_bring_slab(PassedEnv<Env> env, unsigned size_class, unsigned station) const {
         if (!list_of(size_class, station).is_empty(env) || pages.may_have(env, 1)) return true;
         if (!this->has_listed(env, size_class)) return false;
         for (unsigned other = 0; other < stations.count; ++other)
@@ -260,31 +245,33 @@ private:
 
     /// For a cursor with neither credits nor a next slab: another slab, else what there is elsewhere. A slab that
     /// nothing replaces leaves its cursor, so that nobody goes on subtracting from it.
-    CUDA_ZSTD_RARE SlabGrant bring(Env& env, atom<std::uint64_t>& cursor, Cursor seen, unsigned size_class,
+    CUDA_ZSTD_RARE SlabGrant bring(PassedEnv<Env> env, atom<std::uint64_t>& cursor, Cursor seen, unsigned size_class,
                                    unsigned station, std::uint32_t want, Haste haste) const {
         if (seen.current_plus_1() == 0 && !may_bring_slab(env, size_class, station))
             return search(env, size_class, station, want);
         SlabGrant grant = refused(Status::contended);
         // All who wait at a cursor find it exhausted at one time: most of them are too late by now.
         if (env.load(cursor, Order::relaxed) != seen.raw) return grant;
-        stations.begin_move(env);
         std::uint64_t expected = seen.raw;
-        if (env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) {
-            const std::uint32_t slab = acquire_slab(env, seen.made_busy(), size_class, station, want, haste);
-            env.store(cursor, Cursor::of(slab == no_slab ? 0 : slab + 1u, 0).raw, Order::release);
-            if (slab != no_slab) {
-                grant = reserve(env, slab, size_class, want);
-                published(env, slab);
-            }
-            if (seen.current_plus_1() != 0) settle(env, seen.current_plus_1() - 1u);
+        stations.begin_move(env);
+        if (!env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) {
+            stations.cancel_move(env);
+            return grant;
         }
+        const std::uint32_t slab = acquire_slab(env, seen.made_busy(), size_class, station, want, haste);
+        env.store(cursor, Cursor::of(slab == no_slab ? 0 : slab + 1u, 0).raw, Order::release);
+        if (slab != no_slab) {
+            grant = reserve(env, slab, size_class, want);
+            published(env, slab);
+        }
+        if (seen.current_plus_1() != 0) settle(env, seen.current_plus_1() - 1u);
         stations.end_move(env);
         return grant;
     }
 
     /// A held slab of a neighbor's list, where there is one: else what processors free would lie in one's list while
     /// the other makes new slabs. Cost: a load for each neighbor, all at once.
-    CUDA_ZSTD_RARE std::uint32_t take_from_neighbor(Env& env, unsigned size_class, unsigned station) const {
+    CUDA_ZSTD_RARE std::uint32_t take_from_neighbor(PassedEnv<Env> env, unsigned size_class, unsigned station) const {
         if (stations.count == 1 || !this->has_listed(env, size_class)) return no_slab;
         unsigned neighbors[neighbors_asked];
         std::uint32_t used = 0;
@@ -302,7 +289,7 @@ private:
 
     /// A held slab of the class: from this station's list, else made of free pages, else from another station's list.
     /// Where pages are not plenty, neighbors' lists come before pages.
-    CUDA_ZSTD_RARE std::uint32_t acquire_slab(Env& env, Cursor seen, unsigned size_class, unsigned station,
+    CUDA_ZSTD_RARE std::uint32_t acquire_slab(PassedEnv<Env> env, Cursor seen, unsigned size_class, unsigned station,
                                               std::uint32_t want, Haste haste) const {
         const SlabList<Env> list = list_of(size_class, station);
         const Look now = look(env, cursor_of(size_class, station), list, seen);
@@ -321,7 +308,7 @@ private:
     }
 
     /// Reserves in a slab that some processor's cursor has, from this processor's on.
-    CUDA_ZSTD_RARE SlabGrant from_cursors(Env& env, unsigned size_class, unsigned station, std::uint32_t want,
+    CUDA_ZSTD_RARE SlabGrant from_cursors(PassedEnv<Env> env, unsigned size_class, unsigned station, std::uint32_t want,
                                           bool& in_debt) const {
         SlabGrant grant = refused(Status::contended);
         unsigned other = station;
@@ -337,8 +324,9 @@ private:
 
     /// The last resort, when there is no slab to bring: the other cursors, then the empty slabs of other classes.
     /// Refused with `full` only if nothing moved from before the first look to after the last.
-    CUDA_ZSTD_RARE SlabGrant search(Env& env, unsigned size_class, unsigned station, std::uint32_t want) const {
-        const std::uint64_t before = stations.all_moves(env);
+    CUDA_ZSTD_RARE SlabGrant search(PassedEnv<Env> env, unsigned size_class, unsigned station,
+                                    std::uint32_t want) const {
+        const std::uint64_t before = stations.template all_moves<Env>(env);
         if (Stations::any_under_way(before) || may_bring_slab(env, size_class, station)) {
             // A reclaim may take longer than all turns of a request, and ends with what the request wants.
             if (!pages.may_have(env, 1)) this->await_reclaim(env);
@@ -351,7 +339,8 @@ private:
             const SlabGrant grant = from_cursors(env, size_class, station, want, somebody_inside);
             if (grant.count != 0) return grant;
         }
-        if (somebody_inside || this->reclaim(env, this->enough_pages(env)) || stations.all_moves(env) != before)
+        if (somebody_inside || this->reclaim(env, this->enough_pages(env)) ||
+            stations.template all_moves<Env>(env) != before)
             return refused(Status::contended);
         return refused(Status::full);
     }
