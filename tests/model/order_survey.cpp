@@ -13,6 +13,7 @@
 #include <string>
 #include <tuple>
 
+#include "credit_suites.hpp"
 #include "heap_suites.hpp"
 #include "page_map_suites.hpp"
 #include "slab_list_suites.hpp"
@@ -95,6 +96,23 @@ std::string first_report(unsigned executions) {
     if (report.empty()) run("list, pop against pop, pop, push", check<PopAgainstPopPopPush<Weakened>>(params()));
     if (report.empty()) run("pages, short runs", check<ShortRuns<2, Weakened>>(params()));
     if (report.empty()) run("pages, across words", check<RunAcrossWords<Weakened>>(params()));
+    if (report.empty()) run("credits, hand to hand", check<HandToHand<2, Weakened>>(params()));
+    if (report.empty()) run("credits, freed into", check<FreedInto<Weakened>>(params()));
+    if (report.empty()) run("credits, the last slot", check<LastSlot<2, Weakened>>(params()));
+    if (report.empty()) run("credits, the last frees", check<LastFrees<Weakened>>(params()));
+    if (report.empty()) run("credits, a stale number", check<StaleNumber<Freed::one, Weakened>>(params()));
+    if (report.empty())
+        run("credits, a stale number of a whole slab", check<StaleNumber<Freed::all, Weakened>>(params()));
+    if (report.empty()) run("credits, reborn", check<Reborn<Weakened>>(params()));
+    if (report.empty()) run("credits, reborn in reach", check<RebornInReach<Weakened>>(params()));
+    if (report.empty()) run("credits, emptied while held", check<EmptiedWhileHeld<Weakened>>(params()));
+    if (report.empty()) run("cursor, drained", check<DrainedCursor<Weakened>>(params()));
+    if (report.empty()) run("cursor, move on", check<MoveOn<Weakened>>(params()));
+    if (report.empty()) run("cursor, left behind", check<LeftBehind<Freed::one, Weakened>>(params()));
+    if (report.empty()) run("cursor, left behind whole", check<LeftBehind<Freed::all, Weakened>>(params()));
+    if (report.empty()) run("cursor, two prepare", check<TwoPrepare<Weakened>>(params()));
+    if (report.empty()) run("cursor, prepare or drain", check<PrepareOrDrain<Weakened>>(params()));
+    if (report.empty()) run("cursor, prepare or bring", check<PrepareOrBring<Weakened>>(params()));
     if (report.empty()) run("warp of two", check<WarpOfTwo<Weakened>>(params()));
     if (report.empty()) run("two threads, one class", check<OneClass<2, 1, Weakened>>(params()));
     if (report.empty()) run("three threads, one class", check<OneClass<3, 1, Weakened>>(params()));
