@@ -40,6 +40,8 @@ TEST(CreditModel, MoveOn) { expect_right<MoveOn<AsWritten>>(exhaustive()); }
 TEST(CreditModel, LeftBehindOne) { expect_right<LeftBehind<Freed::one, AsWritten>>(exhaustive()); }
 TEST(CreditModel, LeftBehindAll) { expect_right<LeftBehind<Freed::all, AsWritten>>(exhaustive()); }
 TEST(CreditModel, TwoPrepare) { expect_right<TwoPrepare<AsWritten>>(exhaustive()); }
+// These have too many steps for a full search.
+TEST(CreditModel, PagePassesOn) { expect_right<PagePassesOn<AsWritten>>(context_bound(4)); }
 TEST(CreditModel, PrepareOrDrain) { expect_right<PrepareOrDrain<AsWritten>>(context_bound(5)); }
 TEST(CreditModel, PrepareOrBring) { expect_right<PrepareOrBring<AsWritten>>(context_bound(4)); }
 TEST(CreditModel, ThreeHandToHand) { expect_right<HandToHand<3, AsWritten>>(context_bound(4)); }

@@ -206,6 +206,31 @@ struct RebornInReach : rl::test_suite<RebornInReach<Mutation>, 2>, CreditSuite<2
     }
 };
 
+/// A full slab is freed at once and retired, while another thread makes a slab of its page, if it finds that free, and
+/// writes to all slots.
+template <class Mutation>
+struct PagePassesOn : rl::test_suite<PagePassesOn<Mutation>, 2>, CreditSuite<2, 1, Mutation> {
+    using typename CreditSuite<2, 1, Mutation>::Env;
+
+    void before() {
+        Env env(this->warps[0]);
+        this->model.prepare(env);
+        this->model.put_slab(env, 0, 3, false);
+    }
+    void thread(unsigned index) {
+        Env env(this->warps[index]);
+        if (index == 0)
+            this->model.give_all(env, 0);
+        else
+            born = this->model.take_slab(env);
+    }
+    void after() {
+        Env env(this->warps[0]);
+        this->model.expect_rest(env, born ? 2 : 0);
+    }
+    bool born = false;
+};
+
 /// A holder gives a slab with one block its place, while that block is freed and its thread then reclaims: the slab
 /// is retired, or the next reclaim is told of it.
 template <class Mutation>

@@ -103,6 +103,7 @@ std::string first_report(unsigned executions) {
     if (report.empty()) run("credits, a stale number", check<StaleNumber<Freed::one, Weakened>>(params()));
     if (report.empty())
         run("credits, a stale number of a whole slab", check<StaleNumber<Freed::all, Weakened>>(params()));
+    if (report.empty()) run("credits, a page passes on", check<PagePassesOn<Weakened>>(params()));
     if (report.empty()) run("credits, reborn", check<Reborn<Weakened>>(params()));
     if (report.empty()) run("credits, reborn in reach", check<RebornInReach<Weakened>>(params()));
     if (report.empty()) run("credits, emptied while held", check<EmptiedWhileHeld<Weakened>>(params()));
