@@ -22,6 +22,7 @@ struct RelaxedClaim : AsWritten { // the bits of a claim
     }
 };
 
+TEST(PageMapModel, PlaceAgainstPageInEveryExecution) { expect_right<PlaceAgainstPage<AsWritten>>(exhaustive()); }
 TEST(PageMapModel, TwoThreadsContextBound) { expect_right<ShortRuns<2, AsWritten>>(context_bound(4)); }
 TEST(PageMapModel, TwoThreadsAtRandom) { expect_right<ShortRuns<2, AsWritten>>(random_search(300'000)); }
 TEST(PageMapModel, ThreeThreadsContextBound) { expect_right<ShortRuns<3, AsWritten>>(context_bound(2)); }
@@ -29,6 +30,8 @@ TEST(PageMapModel, ThreeThreadsAtRandom) { expect_right<ShortRuns<3, AsWritten>>
 TEST(PageMapModel, RunAcrossWordsContextBound) { expect_right<RunAcrossWords<AsWritten>>(context_bound(3)); }
 TEST(PageMapModel, RunAcrossWordsAtRandom) { expect_right<RunAcrossWords<AsWritten>>(random_search(1'000'000)); }
 
+TEST(PageMapModel, ReportsARelaxedReleaseOfAPlace) { expect_reported<PlaceAgainstPage<RelaxedRelease>>(exhaustive()); }
+TEST(PageMapModel, ReportsARelaxedClaimOfAPlace) { expect_reported<PlaceAgainstPage<RelaxedClaim>>(exhaustive()); }
 TEST(PageMapModel, ReportsARelaxedRelease) { expect_reported<ShortRuns<2, RelaxedRelease>>(exhaustive()); }
 TEST(PageMapModel, ReportsARelaxedClaim) { expect_reported<ShortRuns<2, RelaxedClaim>>(exhaustive()); }
 

@@ -76,6 +76,25 @@ struct ShortRuns : rl::test_suite<ShortRuns<Threads, Mutation>, Threads> {
     void after() { pages.expect_free(3); }
 };
 
+/// Two pages at a place against one of them, twice: small enough for a search of everything.
+template <class Mutation>
+struct PlaceAgainstPage : rl::test_suite<PlaceAgainstPage<Mutation>, 2> {
+    ModelPages<2, 2, Mutation> pages;
+
+    void before() { pages.prepare(); }
+    void thread(unsigned index) {
+        relacy_env<2, 1, Mutation> env(pages.warps[index], 0);
+        const std::uint32_t place = index;
+        const std::uint32_t count = 2 - index;
+        for (unsigned round = 0; round < 2; ++round) {
+            if (!pages.map().claim_at(env, place, count)) continue;
+            pages.touch(place, count);
+            pages.map().release(env, place, count, {});
+        }
+    }
+    void after() { pages.expect_free(2); }
+};
+
 /// A run across two words of the map against a claim of its second part.
 template <class Mutation>
 struct RunAcrossWords : rl::test_suite<RunAcrossWords<Mutation>, 2> {

@@ -107,7 +107,7 @@ public:
                 env.load(supply_.stations.template listed_count<Env>(size_class), Order::relaxed);
             if (claimed != found) return {Invariant::listed_slabs_counted, size_class, found, claimed};
         }
-        const std::uint64_t moves = supply_.stations.template all_moves<Env>(env);
+        const std::uint64_t moves = supply_.stations.all_moves(env);
         if (Stations::any_under_way(moves))
             return {Invariant::no_move_at_rest, 0, 0, static_cast<std::uint32_t>(moves)};
         return {};

@@ -34,9 +34,9 @@ struct OwnSlabs : PageRuns<Env> {
     }
     static constexpr std::uint32_t many_pages = 8;
 
-    /// Slots for a group that fills_a_slab: a new slab at the place that the processor's rover points out. A count of 0:
-    /// that place is taken, or there are slabs or pages that go first; then search_own_slab. Cost: four atomics one after
-    /// the other.
+    /// Slots for a group that fills_a_slab: a new slab at the place that the processor's rover points out. A count of
+    /// 0: that place is taken, or there are slabs or pages that go first; then search_own_slab. Cost: four atomics one
+    /// after the other.
     CUDA_ZSTD_RARE SlabGrant take_own_slab(PassedEnv<Env> env, unsigned size_class, std::uint32_t want) const {
         const SlabGrant none{no_slab, 0, 0};
         const SlabList<Env> list = list_of(size_class, stations.here(env));

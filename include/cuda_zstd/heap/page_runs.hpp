@@ -48,12 +48,11 @@ struct PageRuns : SlabReclaim<Env> {
                     env.store(this->entries[page], PageEntry::of_run(count).raw, Order::relaxed);
                     return page;
                 }
-            } else if (!this->reclaim(env) && !Stations::any_under_way(before) &&
-                       stations.template all_moves<Env>(env) == before) {
+            } else if (!this->reclaim(env) && !Stations::any_under_way(before) && stations.all_moves(env) == before) {
                 return no_page;
             }
             if (turn > 1) env.pause(turn);
-            before = stations.template all_moves<Env>(env);
+            before = stations.all_moves(env);
         }
         return no_page_now;
     }

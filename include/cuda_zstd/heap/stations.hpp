@@ -94,11 +94,8 @@ struct Stations {
     }
     /// The sum of all counts: moves completed in the upper half, under way in the lower. Cost: a load for each counter.
     template <class Env>
-    CUDA_ZSTD_RARE std::uint64_t all_moves(PassedEnv<Env> env) const {
-        std::uint64_t sum = 0;
-        for (unsigned counter = 0; counter < move_counters; ++counter)
-            sum += env.load(shared_cell<Env, std::uint64_t>(counter), Order::acquire);
-        return sum;
+    CUDA_ZSTD_INLINE std::uint64_t all_moves(Env& env) const {
+        return sum_of_moves<Env>(env);
     }
     static CUDA_ZSTD_INLINE bool any_under_way(std::uint64_t all_moves) {
         return static_cast<std::uint32_t>(all_moves) != 0;
@@ -111,6 +108,13 @@ struct Stations {
     }
 
 private:
+    template <class Env>
+    CUDA_ZSTD_RARE std::uint64_t sum_of_moves(PassedEnv<Env> env) const {
+        std::uint64_t sum = 0;
+        for (unsigned counter = 0; counter < move_counters; ++counter)
+            sum += env.load(shared_cell<Env, std::uint64_t>(counter), Order::acquire);
+        return sum;
+    }
     template <class Env, class T>
     CUDA_ZSTD_INLINE typename Env::template atom<T>& shared_cell(unsigned index) const {
         return *reinterpret_cast<typename Env::template atom<T>*>(shared + std::size_t{index} * shared_cell_bytes);

@@ -326,7 +326,7 @@ private:
     /// Refused with `full` only if nothing moved from before the first look to after the last.
     CUDA_ZSTD_RARE SlabGrant search(PassedEnv<Env> env, unsigned size_class, unsigned station,
                                     std::uint32_t want) const {
-        const std::uint64_t before = stations.template all_moves<Env>(env);
+        const std::uint64_t before = stations.all_moves(env);
         if (Stations::any_under_way(before) || may_bring_slab(env, size_class, station)) {
             // A reclaim may take longer than all turns of a request, and ends with what the request wants.
             if (!pages.may_have(env, 1)) this->await_reclaim(env);
@@ -339,8 +339,7 @@ private:
             const SlabGrant grant = from_cursors(env, size_class, station, want, somebody_inside);
             if (grant.count != 0) return grant;
         }
-        if (somebody_inside || this->reclaim(env, this->enough_pages(env)) ||
-            stations.template all_moves<Env>(env) != before)
+        if (somebody_inside || this->reclaim(env, this->enough_pages(env)) || stations.all_moves(env) != before)
             return refused(Status::contended);
         return refused(Status::full);
     }
