@@ -32,10 +32,22 @@ struct PageRuns : SlabReclaim<Env> {
     /// A run of whole pages for `bytes`: its first page, or no_page (there is none), or no_page_now (contended). Cost:
     /// four atomics up to 2 MiB as a rule, else a pass over the page map and an atomic for each 32 pages.
     static CUDA_ZSTD_RARE std::uint32_t claim_run_rarely(const PageRuns* runs, PassedEnv<Env> env, std::size_t bytes) {
+        // What begins at a multiple of its size and lies in one word of the map is mostly where the rover is.
+        const std::uint32_t count = pages_for(bytes);
+        if (count <= 32u && is_power_of_two(count) && runs->pages.may_have(env, count)) {
+            runs->stations.begin_move(env);
+            const std::uint32_t page = runs->claim_at_rover(env, count);
+            if (page != no_page) {
+                env.store(runs->entries[page], PageEntry::of_run(count).raw, Order::relaxed);
+                runs->stations.end_move(env);
+                return page;
+            }
+            runs->stations.cancel_move(env);
+        }
         return runs->claim_run(env, bytes);
     }
     CUDA_ZSTD_RARE std::uint32_t claim_run(PassedEnv<Env> env, std::size_t bytes) const {
-        const auto count = static_cast<std::uint32_t>((bytes + (page_bytes - 1)) >> page_shift);
+        const std::uint32_t count = pages_for(bytes);
         std::uint64_t before = 0;
         for (unsigned turn = 0; turn < supply_turns; ++turn) {
             // The first turn as a rule needs no proof; but a heap with too few pages is left alone, since a move here
@@ -62,6 +74,11 @@ struct PageRuns : SlabReclaim<Env> {
         if (!env.compare_exchange(this->entries[page], entry.raw, 0u, Order::acq_rel)) return Status::double_free;
         pages.release(env, page, entry.run_pages(), Rovers<Env>{});
         return Status::ok;
+    }
+
+private:
+    static CUDA_ZSTD_INLINE std::uint32_t pages_for(std::size_t bytes) {
+        return static_cast<std::uint32_t>((bytes + (page_bytes - 1)) >> page_shift);
     }
 };
 
