@@ -31,6 +31,11 @@ struct Past {
     bool by_reset = false;
 };
 
+bool is_present(const BlockRecord& record) noexcept { return record.state() != BlockRecord::State::absent; }
+
+/// Else its slab is where it is found.
+bool is_in_table(const BlockRecord& record) noexcept { return !record.is_slot() || !record.slab()->is_mapped; }
+
 struct alignas(64) Part {
     /// Read by everybody, written by few.
     std::atomic<Slots*> slots{nullptr};
@@ -39,7 +44,7 @@ struct alignas(64) Part {
     std::unique_ptr<Slots> table;
     /// Those before it: a reader may still be in one.
     std::vector<std::unique_ptr<Slots>> outgrown;
-    std::deque<BlockRecord> records;
+    std::deque<LongRecord> records;
     BlockRecord* spare = nullptr;
     /// A ring: the oldest is overwritten.
     std::array<Past, remembered_per_part> past;
@@ -69,19 +74,28 @@ struct alignas(64) Part {
                                                     by_reset};
     }
 
+    void insert(const BlockRecord& record) noexcept {
+        table->insert(record);
+        ++entries;
+    }
+
     void erase(BlockRecord& record) noexcept {
-        table->erase(record);
-        --entries;
+        if (is_in_table(record)) {
+            table->erase(record);
+            --entries;
+        }
         put_away(record);
     }
 
     void put_away(BlockRecord& record) noexcept {
         record.since_allocation.clear();
-        record.word.store(0, std::memory_order_relaxed);
+        record.become_plain(BlockRecord::State::absent);
+        if (record.is_slot()) return;
+        static_cast<LongRecord&>(record).address.store(nullptr, std::memory_order_relaxed);
         record.next = std::exchange(spare, &record);
     }
 
-    /// In the order in which they lie in memory; those that are in no table have the word 0.
+    /// In the order in which they lie in memory.
     template <class Visit>
     void for_each(const Visit& visit) const {
         // They lie in small pieces: what comes soon is asked for early.
@@ -92,7 +106,7 @@ struct alignas(64) Part {
                 __builtin_prefetch(soon);
                 __builtin_prefetch(soon + 64);
             }
-            if (record->word.load(std::memory_order_relaxed) != 0) visit(const_cast<BlockRecord&>(*record));
+            if (is_present(*record)) visit(const_cast<LongRecord&>(*record));
         }
     }
 };
@@ -127,24 +141,46 @@ struct LiveTable::State {
     Part& part(const void* ptr) noexcept { return parts[Hash(ptr).part()]; }
 };
 
-LiveTable::LiveTable() : state_(std::make_unique<State>()) {}
+LiveTable::LiveTable(SlabMap& slabs) : slabs_(slabs), state_(std::make_unique<State>()) {}
 LiveTable::~LiveTable() = default;
 
-BlockRecord& LiveTable::insert(std::byte* ptr) {
+BlockRecord& LiveTable::insert(std::byte* ptr, Block* memory) {
     Part& part = state_->part(ptr);
     const std::lock_guard lock(part.mutex);
     if (part.make_room()) outgrown_.fetch_add(1, std::memory_order_relaxed);
     if (part.spare == nullptr) part.spare = &part.records.emplace_back();
-    BlockRecord& record = *std::exchange(part.spare, part.spare->next);
-    record.word.store(BlockRecord::word_of(ptr, BlockRecord::State::claimed), std::memory_order_relaxed);
-    part.table->insert(record);
-    ++part.entries;
+    auto& record = static_cast<LongRecord&>(*std::exchange(part.spare, part.spare->next));
+    record.address.store(ptr, std::memory_order_relaxed);
+    record.memory = memory;
+    record.become_plain(BlockRecord::State::claimed);
+    part.insert(record);
     return record;
 }
 
-BlockRecord* LiveTable::find(const void* ptr) const noexcept { return state_->part(ptr).find(ptr); }
+BlockRecord& LiveTable::insert(std::byte* ptr, Slab& slab) {
+    BlockRecord& record = *slab.record_of(ptr);
+    if (slab.is_mapped) {
+        record.become_plain(BlockRecord::State::claimed);
+        return record;
+    }
+    Part& part = state_->part(ptr);
+    const std::lock_guard lock(part.mutex);
+    if (part.make_room()) outgrown_.fetch_add(1, std::memory_order_relaxed);
+    record.become_plain(BlockRecord::State::claimed);
+    part.insert(record);
+    return record;
+}
+
+BlockRecord* LiveTable::find(const void* ptr) const noexcept {
+    if (BlockRecord* slot = slabs_.find(ptr)) return slot;
+    return state_->part(ptr).find(ptr);
+}
 
 BlockRecord* LiveTable::find_beside_all(const void* ptr) const noexcept {
+    BlockRecord* slot = slabs_.find(ptr);
+    // Of a slab that came or went meanwhile it is any of the records.
+    if (slot != nullptr && slot->ptr() != ptr) slot = slabs_.find_beside_all(ptr);
+    if (slot != nullptr && slot->ptr() == ptr) return is_present(*slot) ? slot : nullptr;
     const Part& part = state_->part(ptr);
     const std::lock_guard lock(part.mutex);
     return part.find(ptr);
@@ -185,6 +221,9 @@ void LiveTable::for_each(const std::function<void(const BlockRecord&)>& visit) c
         const std::lock_guard lock(part.mutex);
         part.for_each(visit);
     }
+    slabs_.for_each([&](const BlockRecord& slot) {
+        if (is_present(slot)) visit(slot);
+    });
 }
 
 std::vector<const BlockRecord*> LiveTable::live() const {
@@ -200,45 +239,51 @@ std::vector<const BlockRecord*> LiveTable::live() const {
 
 std::size_t LiveTable::invalidate_all() noexcept {
     std::size_t count = 0;
+    const auto remember = [&](Part& part, const BlockRecord& record) {
+        if (!is_callers(record)) return;
+        part.remember(record, 0, true);
+        ++count;
+    };
     for (Part& part : state_->parts) {
         const std::lock_guard lock(part.mutex);
         part.for_each([&](BlockRecord& record) {
-            if (is_callers(record)) {
-                part.remember(record, 0, true);
-                ++count;
-            }
+            remember(part, record);
             part.put_away(record);
         });
         part.entries = 0;
         if (part.table != nullptr) part.table->clear();
     }
+    slabs_.for_each([&](BlockRecord& slot) {
+        if (!is_present(slot)) return;
+        Part& part = state_->part(slot.ptr());
+        const std::lock_guard lock(part.mutex);
+        remember(part, slot);
+        part.put_away(slot);
+    });
     return count;
 }
 
 std::string LiveTable::explain(const void* ptr) const {
     const auto* byte = static_cast<const std::byte*>(ptr);
     std::string found;
-    for (const Part& part : state_->parts) {
-        const std::lock_guard lock(part.mutex);
-        part.for_each([&](const BlockRecord& record) {
-            const bool is_start = byte == record.ptr();
-            const bool is_inside = byte >= record.ptr() && byte < record.ptr() + record.usable_bytes();
-            if (!is_inside) return;
-            if (record.state() == BlockRecord::State::cached)
-                found = address(ptr) + (is_start ? " is already free" : " points into a block that is free") +
-                        ", freed on stream " + std::to_string(record.stream_id) + ": " + describe(record);
-            else if (is_start)
-                found = address(ptr) + " is " +
-                        (record.kind() == PoolKind::device
-                             ? "the arena of a device pool, which release_device_arena frees: "
-                             : "no device arena but a block, which deallocate frees: ") +
-                        describe(record);
-            else
-                found = address(ptr) + " points " + std::to_string(byte - record.ptr()) +
-                        " bytes into a live block: " + describe(record);
-        });
-        if (!found.empty()) return found;
-    }
+    for_each([&](const BlockRecord& record) {
+        const bool is_start = byte == record.ptr();
+        const bool is_inside = byte >= record.ptr() && byte < record.ptr() + record.usable_bytes();
+        if (!is_inside) return;
+        if (record.state() == BlockRecord::State::cached)
+            found = address(ptr) + (is_start ? " is already free" : " points into a block that is free") +
+                    ", freed on stream " + std::to_string(record.stream_id) + ": " + describe(record);
+        else if (is_start)
+            found =
+                address(ptr) + " is " +
+                (record.kind() == PoolKind::device ? "the arena of a device pool, which release_device_arena frees: "
+                                                   : "no device arena but a block, which deallocate frees: ") +
+                describe(record);
+        else
+            found = address(ptr) + " points " + std::to_string(byte - record.ptr()) +
+                    " bytes into a live block: " + describe(record);
+    });
+    if (!found.empty()) return found;
     const Part& part = state_->part(ptr);
     const std::lock_guard lock(part.mutex);
     const std::uint64_t known = std::min<std::uint64_t>(part.past_count, remembered_per_part);

@@ -5,7 +5,7 @@ namespace cuda_zstd::detail {
 
 Chain Magazine::make_room(const BlockRecord& record) noexcept {
     Chain leaving;
-    Bin* bin = bin_of(record);
+    Bin* bin = bin_of(record.extent());
     if (bin == nullptr) {
         const unsigned at = next_place();
         sizes_[at] = record.usable_bytes();

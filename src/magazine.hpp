@@ -8,6 +8,7 @@
 #pragma once
 
 #include "cuda_zstd/host/live_table.hpp"
+#include "cuda_zstd/host/small_pool.hpp"
 #include "cuda_zstd/host/stream_order.hpp"
 #include "stream_counts.hpp"
 
@@ -47,9 +48,10 @@ public:
     static constexpr unsigned most_passing = 16;
 
     Magazine() noexcept {
-        for (unsigned i = 0; i < most_classes; ++i)
-            slots_[i].most =
-                static_cast<unsigned>(std::clamp<std::size_t>(class_bytes / SmallPool::size_of_class(i), 4, 64));
+        for (unsigned i = 0; i < most_classes; ++i) {
+            slots_[i].block_bytes = SmallPool::size_of_class(i);
+            slots_[i].most = static_cast<unsigned>(std::clamp<std::size_t>(class_bytes / slots_[i].block_bytes, 4, 64));
+        }
     }
 
     std::uint64_t stream_id = 0;
@@ -64,19 +66,27 @@ public:
 
     bool wants_record() const noexcept { return open != nullptr && open->wanted.load(std::memory_order_relaxed); }
 
-    BlockRecord* take_slot(unsigned index) noexcept { return take_from(slots_[index]); }
-    BlockRecord* take_block(std::size_t bytes) noexcept {
+    struct Taken {
+        BlockRecord* record = nullptr;
+        std::size_t usable_bytes = 0;
+    };
+    /// Nothing where there is none.
+    Taken take_slot(unsigned index) noexcept {
+        Bin& bin = slots_[index];
+        return take_from(bin, bin.block_bytes);
+    }
+    Taken take_block(std::size_t bytes) noexcept {
         for (unsigned i = 0; i < most_sizes; ++i)
-            if (sizes_[i] == bytes) return take_from(blocks_[i]);
-        return passing_count_ == 0 ? nullptr : take_passing(bytes);
+            if (sizes_[i] == bytes) return take_from(blocks_[i], bytes);
+        return passing_count_ == 0 ? Taken{} : take_passing(bytes);
     }
 
     /// False when there is no room: then make_room() first.
-    bool put(BlockRecord& record) noexcept {
-        Bin* bin = bin_of(record);
+    bool put(BlockRecord& record, const BlockRecord::Extent& extent) noexcept {
+        Bin* bin = bin_of(extent);
         if (bin == nullptr || bin->count == bin->most) return false;
         bin->push(record);
-        bytes_ += record.usable_bytes();
+        bytes_ += extent.usable_bytes;
         return true;
     }
     /// For a block of a size that has no place: takes it along to the pools with the next ones. False when there are
@@ -102,8 +112,9 @@ public:
     /// lately; or it fits in and no size has had the place. Else it is from now on one that was seen: so ask once for
     /// each free.
     bool expects(const BlockRecord& record, std::size_t room_bytes) noexcept {
-        if (bin_of(record) != nullptr) return true;
-        const std::size_t bytes = record.usable_bytes();
+        const BlockRecord::Extent extent = record.extent();
+        if (bin_of(extent) != nullptr) return true;
+        const std::size_t bytes = extent.usable_bytes;
         if (bytes <= room_bytes && sizes_.back() == 0) return true;
         // The middle bits of a product depend on all lower ones.
         std::size_t& seen = seen_[(bytes / granule_bytes * 0x9E3779B97F4A7C15u) >> 40 & (most_seen - 1)];
@@ -128,6 +139,8 @@ private:
         BlockRecord* head = nullptr;
         unsigned count = 0;
         unsigned most = most_of_a_size;
+        /// Of slots.
+        std::size_t block_bytes = 0;
         void push(BlockRecord& record) noexcept {
             record.next = std::exchange(head, &record);
             ++count;
@@ -138,17 +151,16 @@ private:
         }
     };
 
-    BlockRecord* take_from(Bin& bin) noexcept {
-        if (bin.head == nullptr) return nullptr;
-        BlockRecord& record = bin.pop();
-        bytes_ -= record.usable_bytes();
-        return &record;
+    Taken take_from(Bin& bin, std::size_t block_bytes) noexcept {
+        if (bin.head == nullptr) return {};
+        bytes_ -= block_bytes;
+        return {&bin.pop(), block_bytes};
     }
     /// Of a freed block, whose size is in use then.
-    Bin* bin_of(const BlockRecord& record) noexcept {
-        if (record.is_slot()) return &slots_[record.class_index()];
+    Bin* bin_of(const BlockRecord::Extent& extent) noexcept {
+        if (extent.slab != nullptr) return &slots_[extent.slab->class_index];
         for (unsigned i = 0; i < most_sizes; ++i)
-            if (sizes_[i] == record.usable_bytes()) {
+            if (sizes_[i] == extent.usable_bytes) {
                 used_[i] = true;
                 return &blocks_[i];
             }
@@ -164,7 +176,7 @@ private:
         }
     }
     /// The one that was freed last.
-    BlockRecord* take_passing(std::size_t bytes) noexcept {
+    Taken take_passing(std::size_t bytes) noexcept {
         for (unsigned i = passing_count_; i-- != 0;)
             if (passing_bytes_[i] == bytes) {
                 BlockRecord* record = passing_[i];
@@ -174,9 +186,9 @@ private:
                     passing_bytes_[i] = passing_bytes_[i + 1];
                 }
                 bytes_ -= bytes;
-                return record;
+                return {record, bytes};
             }
-        return nullptr;
+        return {};
     }
     static constexpr std::size_t most_seen = 32;
     std::array<Bin, most_classes> slots_;

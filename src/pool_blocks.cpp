@@ -22,7 +22,7 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate(std::size_t
     ThreadCache* cache = caches_.mine();
     if (cache != nullptr && alignment <= granule_bytes && kind != PoolKind::device) {
         const OwnersStay stay(cache->lock());
-        if (const Record* record = cache->allocate(kind, bytes, stream.id)) return {record->ptr(), record->sequence()};
+        if (const Granted granted = cache->allocate(kind, bytes, stream.id); granted.ptr != nullptr) return granted;
     }
     ThreadCache& counting = cache != nullptr ? *cache : caches_.nobodys();
     const std::uint64_t source_failures = large_.source_failures();
@@ -59,43 +59,40 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
     if (bytes <= large_.most_bytes()) piece = take_with_all_means(bytes, alignment, stream, kind, counting);
     if (!piece) return no_memory();
     if (piece.origin != Origin::own) Observer::found_in(piece.origin);
+    const bool is_slot = piece.slab != nullptr;
     Record* record = nullptr;
+    // A registered stream's blocks can be asked for while a thread has them at hand.
+    const bool is_returning = stream.life == StreamLife::registered || piece.dependencies.sole_stream() == stream.id;
     try {
         order_.wait_on_device(stream, piece.dependencies);
-        record = &live_.insert(piece.ptr);
+        record = is_slot ? &live_.insert(piece.ptr, *piece.slab) : &live_.insert(piece.ptr, piece.block);
+        record->since_allocation.take(piece.dependencies);
     } catch (const OutOfReach&) {
         // A capture has begun since the ladder looked.
         put_back(std::move(piece));
         return no_memory();
     } catch (...) {
+        if (record != nullptr) live_.discard(*record);
         put_back(std::move(piece));
         throw;
     }
     if (live_.has_outgrown()) [[unlikely]]
         live_.free_outgrown([this] { caches_.wait_for_owners(); });
-    const bool is_slot = piece.slab != nullptr;
-    record->owner = is_slot ? static_cast<void*>(piece.slab) : piece.block;
-    record->set_sizes(piece.bytes, bytes);
+    (void)record->begin(record->word(), piece.bytes, bytes);
     record->stream_id = stream.id;
     // A block was stamped when it was taken: one look at the clock.
     record->ticks = is_slot ? ticks_now() : std::uint64_t{piece.block->timestamp};
-    record->number_and_marks =
-        (is_slot ? Record::is_slot_mark | std::uint64_t{SmallPool::class_of(piece.bytes)} << Record::class_shift : 0) |
-        // A registered stream's blocks can be asked for while a thread has them at hand.
-        (stream.life == StreamLife::registered || piece.dependencies.sole_stream() == stream.id ? Record::returning_mark
-                                                                                                : 0);
-    record->since_allocation = std::move(piece.dependencies);
     if (kind == PoolKind::device) device_pools_.fetch_add(1, relaxed);
     const OwnersStay stay(counting.lock());
-    record->renumber(counting.next_sequence(), kind, 0);
+    const std::uint64_t sequence = counting.next_sequence();
     if (piece.origin == Origin::own)
         counting.tally.hit(kind, SmallPool::class_of(bytes), bytes, piece.bytes, caches_.shared.published);
     else
         counting.tally.miss(kind, bytes, piece.bytes, caches_.shared.published);
     counting.count(stream.id, {1, piece.origin == Origin::own ? 0u : 1u, 0});
-    const Granted granted{piece.ptr, record->sequence()};
-    record->become(kind == PoolKind::device ? Record::State::device_arena : Record::State::live);
-    return granted;
+    record->publish(record->word().renewed(kind == PoolKind::device ? Record::State::device_arena : Record::State::live,
+                                           sequence, kind, is_returning ? RecordWord::returning_mark : 0));
+    return {piece.ptr, sequence};
 }
 
 void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Record::State what) {
@@ -124,9 +121,12 @@ bool MemoryPoolManager::State::deallocate_to_pools(void* ptr, Record* record, co
                                                    Record::State what, ThreadCache* cache) {
     require_own_process();
     const Turnstile::Passage passage(turnstile_);
-    if (record == nullptr || !record->claim(ptr, what)) {
+    const auto is_claimed = [&] {
+        return record != nullptr && record->claim(ptr, what).state() == Record::State::claimed;
+    };
+    if (!is_claimed()) {
         record = live_.find_beside_all(ptr);
-        if (record == nullptr || !record->claim(ptr, what)) return false;
+        if (!is_claimed()) return false;
     }
     try {
         if (cache == nullptr || !keep(*record, stream, *cache))
@@ -140,9 +140,9 @@ bool MemoryPoolManager::State::deallocate_to_pools(void* ptr, Record* record, co
 
 /// Frees a claimed block into its pool.
 void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, ThreadCache& counting) {
-    Dependencies since = record.since_allocation;
+    Dependencies since = record.since_allocation.get();
     // The stream's work before the allocation is named by no ticket.
-    if (record.is_unticketed() && record.stream_id != stream.id)
+    if (record.word().is_unticketed() && record.stream_id != stream.id)
         since.add(late_ticket(record.stream_id, record.usable_bytes()));
     // A slot has one ticket, so that the stream must wait for the others; but for an open one it cannot.
     const bool strands = record.is_slot() && record.stream_id != stream.id && since.has_open();
@@ -151,6 +151,8 @@ void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, Thr
         record.is_slot() && !strands
             ? Dependencies(order_.freed_on_as_one(stream, record.usable_bytes(), record.stream_id, std::move(since)))
             : order_.freed_on(stream, record.usable_bytes(), record.stream_id, std::move(since));
+    PackedDependencies of_stranded;
+    if (strands) of_stranded.take(dependencies);
     {
         const OwnersStay stay(counting.lock());
         counting.tally.freed(record.kind(), record.requested_bytes(), record.usable_bytes(), caches_.shared.published);
@@ -158,7 +160,7 @@ void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, Thr
     }
     if (record.kind() == PoolKind::device) device_pools_.fetch_sub(1, relaxed);
     if (strands) {
-        record.since_allocation = std::move(dependencies);
+        record.since_allocation.swap(of_stranded);
         record.stream_id = stream.id;
         record.become(Record::State::cached);
         Chain one;

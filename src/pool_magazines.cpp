@@ -21,26 +21,26 @@ bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, Thr
         TicketRef asked_for;
         {
             const OwnersStay stay(cache.lock());
-            if (!cache.belongs(record, stream.id)) return false;
+            if (!cache.belongs(record, record.word(), record.usable_bytes(), stream.id)) return false;
             Magazine* magazine = cache.find(stream.id);
             if (magazine != nullptr && magazine->wants_record()) {
                 // This free is recorded at once, and the stream's open ticket with it. Once: the next one stays at
                 // hand.
                 asked_for.swap(magazine->open);
                 record.since_allocation.clear();
-                record.number_and_marks |= Record::unticketed_mark;
+                record.publish({record.word().bits | RecordWord::unticketed_mark});
                 return false;
             }
             switch (cache.make_room(record, stream.id, leaving, known)) {
             case ThreadCache::Room::made:
             case ThreadCache::Room::passes:
                 magazine = cache.find(stream.id);
-                return magazine != nullptr && cache.put(record, *magazine, known);
+                return magazine != nullptr && cache.put(record, record.word(), *magazine, known);
             case ThreadCache::Room::refused:
                 // So much is out of other streams' reach that this one is to be recorded at once. The stream's own
                 // ticket covers what the block waited for.
                 record.since_allocation.clear();
-                record.number_and_marks |= Record::unticketed_mark;
+                record.publish({record.word().bits | RecordWord::unticketed_mark});
                 return false;
             case ThreadCache::Room::leaving:
                 break;
@@ -138,7 +138,7 @@ Dependencies MemoryPoolManager::State::stranded_pending() const {
     Dependencies pending;
     const std::lock_guard lock(stranded_mutex_);
     for (const Record* record = stranded_.head; record != nullptr; record = record->next)
-        pending.add(record->since_allocation);
+        record->since_allocation.for_each([&](const TicketRef& ticket) { pending.add(ticket); });
     return pending;
 }
 
@@ -158,7 +158,7 @@ void MemoryPoolManager::State::collect_stranded() {
             try {
                 if (record.since_allocation.empty())
                     give_all(one, late_ticket(record.stream_id, one.bytes));
-                else if (order_.settle(record.since_allocation))
+                else if (Dependencies pending = record.since_allocation.get(); order_.settle(pending))
                     give_all(one, nullptr);
             } catch (...) {
                 strand(one);

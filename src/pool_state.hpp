@@ -196,6 +196,7 @@ private:
     mutable detail::StreamOrder order_;
     detail::ArenaPool large_;
     detail::SpanPool medium_;
+    detail::SlabMap slabs_;
     detail::SmallPool small_;
     detail::GraphArenas graphs_;
     detail::LiveTable live_;

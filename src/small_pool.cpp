@@ -30,7 +30,8 @@ std::size_t class_bytes(unsigned index) noexcept {
 
 std::size_t SmallPool::slot_bytes(std::size_t bytes) noexcept { return class_bytes(class_of(bytes)); }
 
-SmallPool::SmallPool(std::size_t limit_bytes, StreamOrder& order, BlockPool& parent) : order_(order), parent_(parent) {
+SmallPool::SmallPool(std::size_t limit_bytes, StreamOrder& order, BlockPool& parent, SlabMap& slabs)
+    : order_(order), parent_(parent), slabs_(slabs) {
     for (Shard& shard : shards_)
         for (unsigned index = 0; index <= class_of(limit_bytes); ++index) {
             shard.push_back(std::make_unique<SizeClass>());
@@ -110,6 +111,7 @@ bool SmallPool::add_slab(SizeClass& size_class, const StreamRef& stream, Effort 
         memory = parent_.take(size_class.slot_bytes, granule_bytes, stream.id, effort);
     if (!memory) return false;
     TicketRef ticket;
+    Slab* slab = nullptr;
     try {
         if (memory.dependencies.size() == 1) {
             ticket = memory.dependencies.front();
@@ -118,26 +120,40 @@ bool SmallPool::add_slab(SizeClass& size_class, const StreamRef& stream, Effort 
             order_.wait_on_device(stream, memory.dependencies);
             ticket = order_.record(stream);
         }
-        auto owned = std::make_unique<Slab>();
-        Slab& slab = *owned;
-        slab.size_class = &size_class;
-        slab.memory = memory.block;
-        slab.slots = slab.free_slots = static_cast<std::uint32_t>(memory.block->bytes / size_class.slot_bytes);
-        const auto add_all = [&](auto& list) {
-            for (std::uint32_t i = slab.slots; i-- != 0;)
-                list.push_back({slab.memory->ptr + i * size_class.slot_bytes, &slab, ticket, slab.memory->timestamp});
-        };
-        size_class.slabs.emplace(&slab, std::move(owned));
-        if (ticket == nullptr)
-            add_all(size_class.settled);
-        else
-            add_all(size_class.by_stream[ticket->stream_id]);
-        ++size_class.empty_slabs;
+        slab = &slabs_.add(memory.block->ptr, memory.block->bytes, static_cast<std::uint32_t>(size_class.slot_bytes),
+                           class_of(size_class.slot_bytes));
+        slab->size_class = &size_class;
+        slab->memory = memory.block;
+        list_slots(size_class, *slab, ticket);
     } catch (...) {
+        if (slab != nullptr) {
+            const auto is_of_it = [&](const FreeSlot& slot) { return slot.slab == slab; };
+            std::erase_if(size_class.settled, is_of_it);
+            for (auto& [id, slots] : size_class.by_stream)
+                std::erase_if(slots, is_of_it);
+            slabs_.remove(*slab);
+        }
         pool_of(*memory.block).give(*memory.block, std::move(memory.dependencies));
         throw;
     }
+    size_class.slabs.push_back(*slab);
+    ++size_class.empty_slabs;
     return true;
+}
+
+/// A new slab's slots, so that those are taken one after the other whose records lie in other cache lines.
+void SmallPool::list_slots(SizeClass& size_class, Slab& slab, const TicketRef& ticket) {
+    const auto add_all = [&](auto& list) {
+        const std::uint32_t even = (slab.slots + 1) / 2;
+        for (std::uint32_t i = slab.slots; i-- != 0;) {
+            const std::uint32_t place = i < even ? 2 * i : 2 * (i - even) + 1;
+            list.push_back({slab.memory->ptr + place * size_class.slot_bytes, &slab, ticket, slab.memory->timestamp});
+        }
+    };
+    if (ticket == nullptr)
+        add_all(size_class.settled);
+    else
+        add_all(size_class.by_stream[ticket->stream_id]);
 }
 
 bool SmallPool::has_surplus(const SizeClass& size_class) noexcept {
@@ -176,9 +192,9 @@ bool SmallPool::give_back_surplus() {
 
 void SmallPool::release_empty(SizeClass& size_class, std::size_t keep) {
     std::vector<Slab*> leaving;
-    for (const auto& [slab, owned] : size_class.slabs) {
+    for (Slab& slab : size_class.slabs) {
         if (size_class.empty_slabs - leaving.size() <= keep) break;
-        if (slab->free_slots == slab->slots) leaving.push_back(slab);
+        if (slab.free_slots == slab.slots) leaving.push_back(&slab);
     }
     if (leaving.empty()) return;
     for (Slab* slab : leaving)
@@ -193,9 +209,12 @@ void SmallPool::release_empty(SizeClass& size_class, std::size_t keep) {
         std::erase_if(slots, leaves);
     for (Slab* slab : leaving) {
         Block& memory = *slab->memory;
-        pool_of(memory).give(memory, std::move(slab->leaving_behind));
-        size_class.slabs.erase(slab);
+        Dependencies left_behind = std::move(slab->leaving_behind);
+        size_class.slabs.erase(size_class.slabs.iterator_to(*slab));
         --size_class.empty_slabs;
+        // First: the memory may be another slab's at once.
+        slabs_.remove(*slab);
+        pool_of(memory).give(memory, std::move(left_behind));
     }
 }
 
@@ -229,7 +248,7 @@ void SmallPool::clear() {
             const std::lock_guard lock(size_class->mutex);
             size_class->settled.clear();
             size_class->by_stream.clear();
-            size_class->slabs.clear();
+            size_class->slabs.clear_and_dispose([&](Slab* slab) { slabs_.remove(*slab); });
             size_class->empty_slabs = 0;
         }
 }
@@ -272,16 +291,16 @@ std::string SmallPool::check() const {
                     found[slot.slab].push_back(slot.ptr);
                 }
             std::size_t empty = 0;
-            for (const auto& [slab, owned] : size_class->slabs) {
-                auto& slots = found[slab];
+            for (const Slab& slab : size_class->slabs) {
+                auto& slots = found[&slab];
                 std::sort(slots.begin(), slots.end());
                 if (std::adjacent_find(slots.begin(), slots.end()) != slots.end()) return "a slot is free twice";
-                if (slots.size() != slab->free_slots) return "a slab's count of free slots is wrong";
+                if (slots.size() != slab.free_slots) return "a slab's count of free slots is wrong";
                 for (const std::byte* ptr : slots)
-                    if (ptr < slab->memory->ptr || ptr + size_class->slot_bytes > slab->memory->end() ||
-                        static_cast<std::size_t>(ptr - slab->memory->ptr) % size_class->slot_bytes != 0)
+                    if (ptr < slab.memory->ptr || ptr + size_class->slot_bytes > slab.memory->end() ||
+                        static_cast<std::size_t>(ptr - slab.memory->ptr) % size_class->slot_bytes != 0)
                         return "a free slot is not at a slot's place";
-                empty += slab->free_slots == slab->slots;
+                empty += slab.free_slots == slab.slots;
             }
             if (empty != size_class->empty_slabs) return "a class's count of empty slabs is wrong";
             if (found.size() != size_class->slabs.size()) return "a free slot's slab is gone";

@@ -42,42 +42,43 @@ public:
 
     // With the lock held:
 
-    /// A block of the stream for a request, published as live and counted; null where there is none.
-    BlockRecord* allocate(PoolKind kind, std::size_t bytes, std::uint64_t stream_id) noexcept {
+    /// A block of the stream for a request, published as live and counted; nothing where there is none.
+    [[gnu::always_inline]] Granted allocate(PoolKind kind, std::size_t bytes, std::uint64_t stream_id) noexcept {
         Magazine* magazine = find(stream_id);
-        if (magazine == nullptr || closed_) return nullptr;
+        if (magazine == nullptr || closed_) return {};
         const unsigned index = SmallPool::class_of(bytes);
-        BlockRecord* record =
+        const auto [record, usable_bytes] =
             kind == PoolKind::small ? magazine->take_slot(index) : magazine->take_block(round_up(bytes, granule_bytes));
-        if (record == nullptr) return nullptr;
-        const std::size_t usable_bytes = record->usable_bytes();
+        if (record == nullptr) return {};
+        const RecordWord word = record->word();
+        const Granted granted{record->begin(word, usable_bytes, bytes), next_sequence()};
         set_cached(cached_bytes() - usable_bytes);
         magazine->last_use = ++uses_;
-        record->set_sizes(usable_bytes, bytes);
-        record->renumber(next_sequence(), kind, BlockRecord::unticketed_mark);
         record->ticks = ticks_now();
         tally.hit(kind, index, bytes, usable_bytes, shared_.published);
         ++magazine->count.allocations;
-        record->become(BlockRecord::State::live);
-        return record;
+        record->publish(word.renewed(BlockRecord::State::live, granted.sequence, kind,
+                                     (word.bits & RecordWord::returning_mark) | RecordWord::unticketed_mark));
+        return granted;
     }
     /// Frees a live block of the stream into its magazine; false when it is not the caller's, or must go to the pools.
     bool deallocate(BlockRecord& record, const void* ptr, std::uint64_t stream_id) noexcept {
         Magazine* magazine = find(stream_id);
         if (magazine == nullptr || closed_ || magazine->wants_record()) return false;
-        if (!record.claim(ptr, BlockRecord::State::live)) return false;
-        if (put(record, *magazine, Known::to_be_asked)) return true;
-        record.become(BlockRecord::State::live);
+        const RecordWord word = record.claim(ptr, BlockRecord::State::live);
+        if (word.state() != BlockRecord::State::claimed) return false;
+        if (put(record, word, *magazine, Known::to_be_asked)) return true;
+        record.publish(word.with(BlockRecord::State::live));
         return false;
     }
     /// Whether the magazine is known to have no place for a block's size.
     enum class Known : std::uint8_t { to_be_asked, has_no_place };
     /// Puts a claimed block into a magazine; false where it does not belong or there is no room.
-    bool put(BlockRecord& record, Magazine& magazine, Known known) noexcept {
-        const std::size_t usable_bytes = record.usable_bytes();
-        const std::size_t bytes = cached_bytes() + usable_bytes;
-        if (!belongs(record, magazine.stream_id) || bytes > shared_.most_bytes) return false;
-        if (!magazine.put(record)) {
+    bool put(BlockRecord& record, RecordWord word, Magazine& magazine, Known known) noexcept {
+        const BlockRecord::Extent extent = record.extent(word);
+        const std::size_t bytes = cached_bytes() + extent.usable_bytes;
+        if (!belongs(record, word, extent.usable_bytes, magazine.stream_id) || bytes > shared_.most_bytes) return false;
+        if (!magazine.put(record, extent)) {
             // To ask is to say that the size was seen: once for each free.
             if (magazine.passing() >= shared_.most_passing) return false;
             if (known == Known::to_be_asked && magazine.expects(record, shared_.most_bytes - cached_bytes()))
@@ -86,16 +87,17 @@ public:
         }
         if (!record.since_allocation.empty()) record.since_allocation.clear();
         set_cached(bytes);
-        tally.freed(record.kind(), record.requested_bytes(), usable_bytes, shared_.published);
+        tally.freed(word.kind(), extent.requested_bytes, extent.usable_bytes, shared_.published);
         ++magazine.count.deallocations;
-        record.become(BlockRecord::State::cached);
+        record.publish(word.with(BlockRecord::State::cached));
         return true;
     }
     /// Whether a block may stay with the stream that frees it.
-    bool belongs(const BlockRecord& record, std::uint64_t stream_id) const noexcept {
-        return record.is_returning() && record.stream_id == stream_id && !closed_ &&
-               record.usable_bytes() <= shared_.most_bytes / 2 && record.kind() != PoolKind::device &&
-               (record.kind() != PoolKind::small || record.is_slot());
+    bool belongs(const BlockRecord& record, RecordWord word, std::size_t usable_bytes,
+                 std::uint64_t stream_id) const noexcept {
+        return word.is_returning() && record.stream_id == stream_id && !closed_ &&
+               usable_bytes <= shared_.most_bytes / 2 && word.kind() != PoolKind::device &&
+               (word.kind() != PoolKind::small || word.is_slot());
     }
 
     struct Leaving {

@@ -25,7 +25,8 @@ std::byte* address(std::size_t granule) {
 }
 
 TEST(LiveTable, FindsWhatIsThereAndNothingElse) {
-    LiveTable table;
+    detail::SlabMap slabs;
+    LiveTable table(slabs);
     std::map<std::byte*, BlockRecord*> model;
     std::mt19937_64 random(test_seed(1));
     unsigned freed = 0;
@@ -36,7 +37,7 @@ TEST(LiveTable, FindsWhatIsThereAndNothingElse) {
         const auto found = model.find(ptr);
         ASSERT_EQ(table.find(ptr), found == model.end() ? nullptr : found->second);
         if (found == model.end() && (grows || random() % 4 == 0)) {
-            model[ptr] = &table.insert(ptr);
+            model[ptr] = &table.insert(ptr, nullptr);
         } else if (found != model.end() && (!grows || random() % 4 == 0)) {
             table.discard(*found->second);
             model.erase(found);

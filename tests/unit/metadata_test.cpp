@@ -59,8 +59,9 @@ TEST_P(MetadataTest, ALiveBlockTakesNoMoreThanItDid) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, MetadataTest,
-                         testing::Values(Bound{256, 50'000, 82}, Bound{4 << 10, 50'000, 89},
-                                         Bound{128 << 10, 20'000, 232}, Bound{2 << 20, 20'000, 232}),
+                         testing::Values(Bound{256, 50'000, 34.5}, Bound{512, 50'000, 36}, Bound{1 << 10, 50'000, 38},
+                                         Bound{4 << 10, 50'000, 44}, Bound{128 << 10, 20'000, 232},
+                                         Bound{2 << 20, 20'000, 232}),
                          [](const auto& bound) { return std::to_string(bound.param.bytes); });
 
 } // namespace

@@ -38,7 +38,7 @@ public:
     PoolsModel(Strategy strategy, std::uint64_t seed)
         : random_(seed), source_(std::make_shared<FaultySource>(make_ordinary_source(), nullptr)),
           large_(options(strategy), order_, source_), medium_(strategy, order_, large_),
-          small_(std::size_t{64} << 10, order_, medium_) {}
+          small_(std::size_t{64} << 10, order_, medium_, slabs_) {}
 
     void run(unsigned steps) {
         for (unsigned step = 0; step < steps; ++step) {
@@ -191,6 +191,7 @@ private:
     std::shared_ptr<FaultySource> source_;
     ArenaPool large_;
     SpanPool medium_;
+    SlabMap slabs_;
     SmallPool small_;
     std::vector<Held> held_;
     std::unordered_map<std::byte*, std::nullptr_t> live_;

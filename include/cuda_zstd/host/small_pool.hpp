@@ -7,6 +7,7 @@
 #pragma once
 
 #include "cuda_zstd/host/block_pool.hpp"
+#include "cuda_zstd/host/slab_map.hpp"
 
 #include <array>
 #include <atomic>
@@ -23,19 +24,6 @@
 #include <vector>
 
 namespace cuda_zstd::detail {
-
-struct SizeClass;
-
-struct Slab {
-    SizeClass* size_class = nullptr;
-    Block* memory = nullptr;
-    std::uint32_t slots = 0;
-    std::uint32_t free_slots = 0;
-    /// While empty slabs are given back: this is one of them.
-    bool leaves = false;
-    /// What its slots still wait for, then.
-    Dependencies leaving_behind;
-};
 
 /// A slot on its way back.
 struct GivenSlot {
@@ -64,7 +52,7 @@ struct alignas(64) SizeClass {
     std::size_t slot_bytes = 0;
     std::vector<FreeSlot> settled;
     std::unordered_map<std::uint64_t, std::deque<FreeSlot>> by_stream;
-    std::unordered_map<Slab*, std::unique_ptr<Slab>> slabs;
+    SlabList slabs;
     std::size_t empty_slabs = 0;
 };
 
@@ -72,7 +60,7 @@ struct alignas(64) SizeClass {
 class SmallPool {
 public:
     /// For requests below `limit_bytes`.
-    SmallPool(std::size_t limit_bytes, StreamOrder& order, BlockPool& parent);
+    SmallPool(std::size_t limit_bytes, StreamOrder& order, BlockPool& parent, SlabMap& slabs);
 
     /// The slot size that serves a request: a multiple of the granule, steps of 256 B to 1 KiB, then four a doubling.
     static std::size_t slot_bytes(std::size_t bytes) noexcept;
@@ -99,7 +87,7 @@ public:
     void flush();
     /// Waits for what is pending now, on the host, with no lock held.
     void wait_on_host();
-    /// Forgets all slabs; the parent is reset by the caller.
+    /// Forgets all slabs, whose records are absent, or will be used no more; the parent is reset by the caller.
     void clear();
 
     FreeFigures figures() const;
@@ -114,10 +102,12 @@ private:
     bool settle(SizeClass& size_class);
     static bool has_surplus(const SizeClass& size_class) noexcept;
     bool add_slab(SizeClass& size_class, const StreamRef& stream, Effort effort);
+    void list_slots(SizeClass& size_class, Slab& slab, const TicketRef& ticket);
     void release_empty(SizeClass& size_class, std::size_t keep);
 
     StreamOrder& order_;
     BlockPool& parent_;
+    SlabMap& slabs_;
     std::array<Shard, shard_count> shards_;
     std::atomic<bool> surplus_{false};
 };

@@ -133,6 +133,8 @@ public:
     std::size_t size() const noexcept { return first_ == nullptr ? 0 : 1 + (more_ ? more_->size() : 0); }
     /// Not of an empty one.
     const TicketRef& front() const noexcept { return first_; }
+    /// Takes the ticket of one that has no other.
+    TicketRef take_sole() noexcept { return std::move(first_); }
     void clear() noexcept;
     /// The same; the first ticket is released later.
     void clear(TicketReleases& releases) noexcept {
