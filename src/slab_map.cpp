@@ -19,7 +19,7 @@ SlabMap::~SlabMap() {
         Slab* slab = std::exchange(made_, made_->made_before);
         std::destroy_n(slab->records(), slab->slots);
         std::destroy_at(slab);
-        ::operator delete(slab, std::align_val_t{alignof(Slab)});
+        ::operator delete (slab, std::align_val_t{alignof(Slab)});
     }
     for (auto& place : leaves_)
         for (Leaf* leaf = place.load(relaxed); leaf != nullptr;)
@@ -30,8 +30,7 @@ SlabMap::~SlabMap() {
 Slab& SlabMap::make(std::uint32_t slots) {
     SlabList& spare = spare_[slots];
     if (!spare.empty()) return spare.back();
-    void* memory =
-        ::operator new(sizeof(Slab) + slots * sizeof(BlockRecord), std::align_val_t{alignof(Slab)});
+    void* memory = ::operator new (sizeof(Slab) + slots * sizeof(BlockRecord), std::align_val_t{alignof(Slab)});
     Slab& slab = *new (memory) Slab(slots);
     for (std::uint32_t place = 0; place < slots; ++place)
         new (slab.records() + place) BlockRecord(place);

@@ -93,7 +93,7 @@ public:
     /// Makes a page a slab of which the slots of `taken` are taken, before the threads run. A listed one must be put in
     /// its place.
     void put_slab(Env& env, std::uint32_t page, std::uint32_t taken, bool listed) {
-        std::uint64_t word = SlabWord::birth(size_class, 0) - SlabWord::credit(popcount(taken));
+        std::uint64_t word = SlabWord::birth(size_class, 0, 0) - SlabWord::credit(popcount(taken));
         if (!listed) word &= ~SlabWord::listed_bit;
         env.store(words_[page], word, Order::relaxed);
         env.store(entries_[page], PageEntry::of_slab(size_class, 0, 0).raw, Order::relaxed);

@@ -54,9 +54,9 @@ TEST(SlabMap, FindsEverySlotOfTheSlabsThatThereAre) {
         const std::size_t begin = random() % (std::size_t{96} << 12) * 256;
         const std::size_t memory_bytes = std::array{4 * KiB, 64 * KiB, 128 * KiB, 1024 * KiB}[random() % 4];
         const auto after = held.lower_bound(begin);
-        const bool is_free = (after == held.end() || begin + memory_bytes <= after->first) &&
-                             (after == held.begin() ||
-                              std::prev(after)->first + std::prev(after)->second.memory_bytes <= begin);
+        const bool is_free =
+            (after == held.end() || begin + memory_bytes <= after->first) &&
+            (after == held.begin() || std::prev(after)->first + std::prev(after)->second.memory_bytes <= begin);
         if (is_free) {
             const std::size_t slot_bytes = std::min(memory_bytes, 256 * (1 + random() % 80));
             Slab& slab = map.add(address(begin), memory_bytes, static_cast<std::uint32_t>(slot_bytes), 0);

@@ -23,7 +23,7 @@ struct SlotLife {
     static constexpr std::uint32_t of_a_run = (1u << bits) - 1u;
 
     std::uint32_t slot_bytes = 0; ///< 0: a run of pages, which has no life beyond its block's
-    /// No other's at this address, until 2^20 slabs that began at the same page have ended.
+    /// No other's at this address, until 2^14 slabs that began at the same page have ended.
     std::uint32_t number = of_a_run;
 
     /// The life of the slot that a page of a slab with this entry and word is in.

@@ -87,7 +87,7 @@ public:
         const SlabWord now = supply_.word(env, slab);
         segment.ranks[index] = SlabRank::none;
         if (now.all_free()) {
-            supply_.settle(env, slab); // a slab that somebody takes from meanwhile goes back on the caller's list
+            supply_.settle(env, slab); // a slab that somebody takes from meanwhile goes back on its home's list
             return 1;
         }
         if (is_misplaced(env, slab)) {

@@ -85,6 +85,7 @@ public:
             status = page == no_page ? Status::full : page == no_page_now ? Status::contended : Status::ok;
             if (status == Status::ok) block = pages_base_ + (std::size_t{page} << page_shift);
         }
+        if (!waiting && block == nullptr) note_failures(env, control_, bytes, 1);
         for (LaneMask left = lanes; left != 0; left = env.ballot(lanes, waiting)) {
             group &= left;
             // The first lane of a group reserves for all.
@@ -104,6 +105,7 @@ public:
             waiting = false;
             if (got.count() == 0) {
                 status = static_cast<Status>(got.start());
+                if (rank == 0) note_failures(env, control_, bytes, popcount(group));
                 continue;
             }
             std::uint32_t found = slot;
@@ -111,12 +113,12 @@ public:
                 found = out_of_line(&Supply::find_slot_rarely)(supply_, env, got.slab(), got.start(), rank);
             if (found == no_slot) {
                 status = Status::contended;
+                note_failures(env, control_, bytes, 1);
                 continue;
             }
             status = Status::ok;
             block = pages_base_ + (std::size_t{got.slab()} << page_shift) + std::size_t{found} * slot_bytes_of(kind);
         }
-        if (block == nullptr) note_failure(env, control_, bytes);
         return block;
     }
 
@@ -270,12 +272,10 @@ private:
         return *reinterpret_cast<atom<std::uint32_t>*>(block + static_cast<unsigned>(cell) * 128u);
     }
 
-    /// Counts the failures of the lanes that come here together, and keeps the size of the heap's first.
-    static CUDA_ZSTD_RARE void note_failure(PassedEnv<Env> env, char* control_block, std::size_t bytes) {
-        const LaneMask failed = env.converged();
-        if (env.lane() != lowest_bit(failed)) return;
+    static CUDA_ZSTD_RARE void note_failures(PassedEnv<Env> env, char* control_block, std::size_t bytes,
+                                             std::uint32_t count) {
         const auto clipped = static_cast<std::uint32_t>(bytes < 0xffffffffu ? bytes : 0xffffffffu);
-        if (env.fetch_add(control(control_block, ControlCell::failures), popcount(failed), Order::relaxed) == 0)
+        if (env.fetch_add(control(control_block, ControlCell::failures), count, Order::relaxed) == 0)
             env.store(control(control_block, ControlCell::first_failed_bytes), clipped, Order::relaxed);
     }
 

@@ -18,8 +18,8 @@ namespace cuda_zstd {
 
 /// Words of 32 bits that hold the slot bits of one page: one bit for each slot of the smallest size.
 inline constexpr std::uint32_t slot_words_per_page = page_bytes / min_slot_bytes / 32u;
-/// A slab has at most 2^5 pages, 2 MiB: what one word of the page map holds.
-inline constexpr unsigned max_slab_log2_pages = 5;
+/// A slab has at most 2^7 pages, 8 MiB.
+inline constexpr unsigned max_slab_log2_pages = 7;
 /// Slots that a slab aims at; more only where a single page holds more.
 inline constexpr std::uint32_t target_slots = 16384;
 /// Cells that different processors write lie this many bytes apart: a sector of the L2 cache.
@@ -29,6 +29,8 @@ inline constexpr std::uint32_t station_bytes = 32;
 inline constexpr std::uint32_t shared_cell_bytes = 128;
 /// Counts of moves (Stations): enough that processors do not wait for each other there, and few to add up.
 inline constexpr unsigned move_counters = 8;
+/// Stations of a class: as many as a slab's word can name.
+inline constexpr unsigned max_stations = 256;
 /// The counts of moves, and of each class's slabs that are listed.
 inline constexpr unsigned shared_cell_count = move_counters + size_class_count;
 
@@ -80,9 +82,10 @@ inline HeapLayout HeapLayout::for_arena(std::size_t arena_bytes, unsigned proces
     std::size_t shards = arena_bytes / shard_bytes;
     shards = shards < 1 ? 1 : shards;
     processors = processors == 0 ? 1 : processors;
-    layout.stations = static_cast<std::uint32_t>(shards < processors ? shards : processors);
+    shards = shards < processors ? shards : processors;
+    layout.stations = static_cast<std::uint32_t>(shards < max_stations ? shards : max_stations);
     layout.station_scale = (layout.stations << 16) / processors;
-    // Slabs grow with a class's use, from one page. What the cursors of one class may hold back in the end, a slab in
+    // Slabs grow with a class's use. What the cursors of one class may hold back in the end, a slab in
     // use and one to follow it for each processor: a quarter of the heap.
     const std::size_t share = arena_bytes / 8 / layout.stations;
     while (layout.slab_log2_pages < max_slab_log2_pages &&

@@ -41,15 +41,13 @@ struct OwnSlabs : PageRuns<Env> {
         const SlabGrant none{no_slab, 0, 0};
         const SlabList<Env> list = list_of(size_class, stations.here(env));
         const std::uint32_t log2_pages = log2_pages_for(want * slot_bytes_of(size_class));
-        const std::uint64_t listed = env.load(*list.head, Order::relaxed);
-        const std::uint32_t free_pages = env.load(*pages.free_count, Order::relaxed);
-        // At a heap with too few pages a move would keep others from proving that they are refused.
-        if (!SlabList<Env>::seems_empty(listed) || free_pages >> log2_pages == 0 || log2_pages > this->slab_log2_pages)
+        if (!SlabList<Env>::seems_empty(env.load(*list.head, Order::relaxed)) || log2_pages > this->slab_log2_pages)
             return none;
+        const std::uint32_t place = this->place_at_rover(env, 1u << log2_pages);
+        if (place == no_page) return none;
         stations.begin_move(env);
-        const std::uint32_t place = this->claim_at_rover(env, 1u << log2_pages);
-        if (place == no_page) {
-            stations.cancel_move(env);
+        if (!pages.claim_at(env, place, 1u << log2_pages)) {
+            stations.end_move(env);
             return none;
         }
         return finish(env, list, this->slab_of_pages(env, place, size_class, log2_pages, want));

@@ -62,10 +62,12 @@ struct Rovers {
     /// The page that is `at` on the caller's rover's way. It may lie behind the last of the map's `pages`.
     CUDA_ZSTD_INLINE std::uint32_t place_of(std::uint32_t at, std::uint32_t pages) const {
         const std::uint32_t groups = ((pages - 1u) >> log2_group_pages) + 1u;
-        const std::uint32_t way = index + (at >> log2_group_pages) * count;
-        const std::uint32_t rounds = way / groups;
-        std::uint32_t group = way - rounds * groups + rounds * other_rover % groups;
-        if (group >= groups) group -= groups;
+        const std::uint32_t turn = at >> log2_group_pages;
+        std::uint32_t group = index + turn * count;
+        if (group >= groups || turn >= groups) { // through its own: the divisions are left out as long as it is not
+            const std::uint32_t turns = (groups + count - 1u) / count;
+            group = (index + turn / turns * other_rover + count * (turn % turns)) % groups;
+        }
         return (group << log2_group_pages) + (at & ((1u << log2_group_pages) - 1u));
     }
     /// Where a claim of more than a group begins to look: the caller's claims one behind the other, from a region of
@@ -74,13 +76,11 @@ struct Rovers {
         const auto at = static_cast<std::uint32_t>(env.fetch_add(position(index), std::uint64_t{step}, Order::relaxed));
         return (words / count * index + at / 32u) % words;
     }
-    /// The rover among whose groups the page is.
-    CUDA_ZSTD_INLINE std::uint32_t owner_of(std::uint32_t page) const { return (page >> log2_group_pages) % count; }
     /// A slab that began at `page` was given back.
     CUDA_ZSTD_HD void go_back(Env& env, std::uint32_t page) const {
-        const std::uint32_t round = (page >> log2_group_pages) / count;
-        const std::uint32_t at = (round << log2_group_pages) + (page & ((1u << log2_group_pages) - 1u));
-        env.fetch_min(position(owner_of(page)), std::uint64_t{at}, Order::relaxed);
+        const std::uint32_t group = page >> log2_group_pages;
+        const std::uint32_t at = (group / count << log2_group_pages) + (page & ((1u << log2_group_pages) - 1u));
+        env.fetch_min(position(group % count), std::uint64_t{at}, Order::relaxed);
     }
 
 private:
@@ -169,8 +169,14 @@ struct PageMap {
         return page;
     }
 
-    /// Takes `count` pages from `place` on, a power of two and a multiple of it; false when one of them is taken. Cost:
-    /// an atomic for each 32 pages and one for the count. Ordering: as claim().
+    /// Whether the pages of the place's first word are free, at a look. Cost: a load.
+    CUDA_ZSTD_INLINE bool seems_free(Env& env, std::uint32_t place, std::uint32_t count) const {
+        const std::uint32_t mask = low_bits(count) << place % 32u;
+        return (env.load(bits[place / 32u], Order::relaxed) & mask) == mask;
+    }
+    /// Takes `count` pages from `place` on, a power of two and a multiple of it; false when one of them is taken: then
+    /// the others were out of sight for a moment, which makes it a move all the same. Cost: an atomic for each 32 pages
+    /// and one for the count. Ordering: as claim().
     CUDA_ZSTD_INLINE bool claim_at(Env& env, std::uint32_t place, std::uint32_t count) const {
         const std::uint32_t first = place / 32u;
         const std::uint32_t mask = low_bits(count) << place % 32u;

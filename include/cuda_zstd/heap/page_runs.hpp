@@ -34,15 +34,13 @@ struct PageRuns : SlabReclaim<Env> {
     static CUDA_ZSTD_RARE std::uint32_t claim_run_rarely(const PageRuns* runs, PassedEnv<Env> env, std::size_t bytes) {
         // What begins at a multiple of its size and lies in one word of the map is mostly where the rover is.
         const std::uint32_t count = pages_for(bytes);
-        if (count <= 32u && is_power_of_two(count) && runs->pages.may_have(env, count)) {
+        const std::uint32_t page = count <= 32u && is_power_of_two(count) ? runs->place_at_rover(env, count) : no_page;
+        if (page != no_page) {
             runs->stations.begin_move(env);
-            const std::uint32_t page = runs->claim_at_rover(env, count);
-            if (page != no_page) {
-                env.store(runs->entries[page], PageEntry::of_run(count).raw, Order::relaxed);
-                runs->stations.end_move(env);
-                return page;
-            }
-            runs->stations.cancel_move(env);
+            const bool is_mine = runs->pages.claim_at(env, page, count);
+            if (is_mine) env.store(runs->entries[page], PageEntry::of_run(count).raw, Order::relaxed);
+            runs->stations.end_move(env);
+            if (is_mine) return page;
         }
         return runs->claim_run(env, bytes);
     }

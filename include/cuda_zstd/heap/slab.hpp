@@ -5,8 +5,8 @@
 // it searches a bit; a free clears the bit before it adds the credit. So a clear bit exists for every credit
 // taken, and "all credits there" means that nobody is inside: the slab can be retired by one compare-and-swap.
 //
-// The word, from the lowest bit: class + 1 (0: not a slab), listed, log2 of its pages, generation; credits are the
-// upper 32 bits, signed, so that an over-subtraction borrows from nothing. Every change is an addition, or a
+// The word, from the lowest bit: class + 1 (0: not a slab), listed, log2 of its pages, home, generation; credits are
+// the upper 32 bits, signed, so that an over-subtraction borrows from nothing. Every change is an addition, or a
 // compare-and-swap that names the whole word. A reserver with a stale slab number may subtract from any
 // word at any time; it sees by the value returned that the slab is not what it wanted, and gives back. That is
 // why a new slab is published by an addition, which keeps such a passing debt, never by a store.
@@ -33,7 +33,9 @@ struct SlabWord {
     static constexpr std::uint64_t class_mask = 0x3f;
     static constexpr std::uint64_t listed_bit = 0x40;
     static constexpr unsigned pages_shift = 7;
-    static constexpr unsigned generation_shift = 10;
+    static constexpr unsigned home_shift = 10;
+    static constexpr unsigned generation_shift = 18;
+    static_assert(max_stations == 1u << (generation_shift - home_shift));
     static constexpr std::uint64_t low_mask = 0xffffffffu;
 
     CUDA_ZSTD_INLINE bool is_slab() const { return (raw & class_mask) != 0; }
@@ -41,6 +43,8 @@ struct SlabWord {
     CUDA_ZSTD_INLINE bool listed() const { return (raw & listed_bit) != 0; }
     CUDA_ZSTD_INLINE unsigned log2_pages() const { return static_cast<unsigned>(raw >> pages_shift) & 7u; }
     CUDA_ZSTD_INLINE std::uint32_t pages() const { return 1u << log2_pages(); }
+    /// The station that the slab was made at: there it is listed, whoever frees into it.
+    CUDA_ZSTD_INLINE unsigned home() const { return static_cast<unsigned>(raw >> home_shift) & (max_stations - 1u); }
     CUDA_ZSTD_INLINE std::int32_t credits() const { return static_cast<std::int32_t>(raw >> 32); }
     CUDA_ZSTD_INLINE std::uint32_t slots() const {
         return SlotSize::of(size_class()).slots_in(page_bytes << log2_pages());
@@ -76,9 +80,10 @@ struct SlabWord {
         return SlabWord{next & low_mask & ~((std::uint64_t{1} << generation_shift) - 1)};
     }
     /// What an addition to a retired word makes of it: a listed slab with all its credits.
-    static CUDA_ZSTD_INLINE std::uint64_t birth(unsigned size_class, unsigned log2_pages) {
+    static CUDA_ZSTD_INLINE std::uint64_t birth(unsigned size_class, unsigned log2_pages, unsigned home) {
         const std::uint64_t slots = SlotSize::of(size_class).slots_in(page_bytes << log2_pages);
-        return (slots << 32) | (std::uint64_t{log2_pages} << pages_shift) | listed_bit | (size_class + 1u);
+        return (slots << 32) | (std::uint64_t{home} << home_shift) | (std::uint64_t{log2_pages} << pages_shift) |
+               listed_bit | (size_class + 1u);
     }
     static CUDA_ZSTD_INLINE std::uint64_t credit(std::uint32_t count) { return std::uint64_t{count} << 32; }
 };

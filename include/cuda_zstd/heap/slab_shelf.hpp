@@ -62,14 +62,14 @@ struct SlabShelf {
         return pages.claim(env, count, rovers(env), effort);
     }
 
-    /// The same for a power of two of pages of one group, if the rover's next place has them: with no call, no search
-    /// and no look at pages that are to be left alone, in which case it takes none.
-    CUDA_ZSTD_INLINE std::uint32_t claim_at_rover(Env& env, std::uint32_t count) const {
-        if (pages.near_now(env) != 0) return no_page;
+    /// The next place of this processor's rover, for a power of two of pages of at most a group, if it seems to be free
+    /// and there are no pages that go first; else no_page. Changes no page, so it is no part of a move.
+    CUDA_ZSTD_INLINE std::uint32_t place_at_rover(Env& env, std::uint32_t count) const {
         const std::uint32_t all_pages = pages.pages_now(env);
+        if (pages.near_now(env) != 0 || all_pages == 0) return no_page;
         const auto rovers = this->rovers(env);
         const std::uint32_t place = rovers.place_of(rovers.pass(env, count, 1), all_pages);
-        return place + count <= all_pages && pages.claim_at(env, place, count) ? place : no_page;
+        return place + count <= all_pages && pages.seems_free(env, place, count) ? place : no_page;
     }
 
     /// Gives credits that a reservation did not use back to a slab that the caller does not hold.
@@ -112,10 +112,9 @@ struct SlabShelf {
     /// but for the processor whose station it is. So their chunks drain.
     CUDA_ZSTD_INLINE unsigned far_station() const { return stations.count - 1u; }
 
-    /// Gives a held slab its place: retired when nobody is inside, on a list when it has credits, else unlisted. The
-    /// list is that of the processor whose rover comes by its pages: it made the slab as a rule. With the list of
-    /// whoever frees, a grid that frees what another has allocated would leave some processors with many slabs and some
-    /// with none.
+    /// Gives a held slab its place: retired when nobody is inside, on its home's list when it has credits, else
+    /// unlisted. With the list of whoever frees, a grid that frees what another has allocated would leave some
+    /// processors with many slabs and some with none.
     CUDA_ZSTD_RARE void settle(PassedEnv<Env> env, std::uint32_t slab) const {
         SlabWord now = word(env, slab);
         while (now.credits() <= 0 || now.all_free()) {
@@ -126,7 +125,7 @@ struct SlabShelf {
             if (!left.is_slab()) give_pages_back(env, slab, was.pages());
             return;
         }
-        const unsigned station = pages.is_far(env, slab) ? far_station() : rovers(env).owner_of(slab);
+        const unsigned station = pages.is_far(env, slab) ? far_station() : now.home();
         list_of(now.size_class(), station).push(env, slab);
         published(env, slab);
     }
@@ -179,7 +178,8 @@ struct SlabShelf {
     /// is free.
     CUDA_ZSTD_RARE SlabGrant make_slab(PassedEnv<Env> env, unsigned size_class, std::uint32_t log2_pages,
                                        std::uint32_t want) const {
-        std::uint32_t slab = claim_at_rover(env, 1u << log2_pages);
+        std::uint32_t slab = place_at_rover(env, 1u << log2_pages);
+        if (slab != no_page && !pages.claim_at(env, slab, 1u << log2_pages)) slab = no_page;
         for (; slab == no_page; --log2_pages) {
             slab = claim_pages(env, 1u << log2_pages, log2_pages == 0 ? ClaimEffort::search : ClaimEffort::tries);
             if (slab != no_page || log2_pages == 0) break;
@@ -192,7 +192,7 @@ struct SlabShelf {
         atom<std::uint32_t>* const its_entries = entries + slab;
         for (std::uint32_t page = 0; page < 1u << log2_pages; ++page)
             env.store(its_entries[page], PageEntry::of_slab(size_class, log2_pages, page).raw, Order::relaxed);
-        const SlabWord whole{SlabWord::birth(size_class, log2_pages)};
+        const SlabWord whole{SlabWord::birth(size_class, log2_pages, stations.here(env))};
         const std::uint32_t slots = whole.slots();
         const std::uint32_t count = want < slots ? want : slots;
         const std::uint64_t left = whole.raw - SlabWord::credit(count);

@@ -81,7 +81,8 @@ struct Stations {
     CUDA_ZSTD_INLINE void end_move(Env& env) const {
         env.fetch_add(move_counter(env), (std::uint64_t{1} << 32) - 1, Order::release);
     }
-    /// Ends a move that came too late and changed nothing: it was none, and there is nothing to release.
+    /// Ends a move that came too late and changed nothing, not even for a moment: it was none, and there is nothing to
+    /// release.
     template <class Env>
     CUDA_ZSTD_INLINE void cancel_move(Env& env) const {
         env.fetch_sub(move_counter(env), std::uint64_t{1}, Order::relaxed);

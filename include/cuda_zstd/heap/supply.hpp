@@ -273,10 +273,11 @@ private:
     /// the other makes new slabs. Cost: a load for each neighbor, all at once.
     CUDA_ZSTD_RARE std::uint32_t take_from_neighbor(PassedEnv<Env> env, unsigned size_class, unsigned station) const {
         if (stations.count == 1 || !this->has_listed(env, size_class)) return no_slab;
+        const unsigned asked = pages.has_far(env) ? this->far_station() : stations.count;
         unsigned neighbors[neighbors_asked];
         std::uint32_t used = 0;
         for (unsigned ahead = 0; ahead < neighbors_asked; ++ahead) {
-            neighbors[ahead] = (station + 1u + ahead) % this->far_station();
+            neighbors[ahead] = (station + 1u + ahead) % asked;
             const auto head = env.load(*list_of(size_class, neighbors[ahead]).head, Order::relaxed);
             used |= (static_cast<std::uint32_t>(head) != 0 ? 1u : 0u) << ahead;
         }

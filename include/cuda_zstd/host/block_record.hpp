@@ -5,8 +5,8 @@
 // address nor sizes of its own; any other block has a longer one. A record stays a record, and a slab one of so many
 // slots, till the pool ends, so both may be read at any time: the word, and what is atomic here. Everything else in a
 // record belongs to whoever owns the block, or to a thread that is alone in the manager.
-// A word whose state is `live` or `device_arena` is one allocation's only, whose number is in it. So who has read a word,
-// then found that the address is the record's, and then exchanges the word, has that block.
+// A word whose state is `live` or `device_arena` is one allocation's only, whose number is in it. So who has read a
+// word, then found that the address is the record's, and then exchanges the word, has that block.
 #pragma once
 
 #include "cuda_zstd/host/block_pool.hpp"
