@@ -131,7 +131,7 @@ bool MemoryPoolManager::State::deallocate_to_pools(void* ptr, Record* record, co
     try {
         if (cache == nullptr || !keep(*record, stream, *cache))
             give(*record, stream, cache != nullptr ? *cache : caches_.nobodys());
-    } catch (...) {
+    } catch (...) { // before the block had left the table: whatever comes after that does not throw
         record->become(what);
         throw;
     }
@@ -172,7 +172,7 @@ void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, Thr
     Block* block = record.block();
     live_.retire(record, stream.id);
     if (slab != nullptr)
-        small_.give(ptr, *slab, dependencies);
+        give_slot(ptr, *slab, dependencies);
     else
         pool_of(*block).give(*block, std::move(dependencies));
 }

@@ -65,7 +65,7 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_within_reach(std:
 
 void MemoryPoolManager::State::put_back(Piece piece) {
     if (piece.slab != nullptr)
-        small_.give(piece.ptr, *piece.slab, piece.dependencies);
+        give_slot(piece.ptr, *piece.slab, piece.dependencies);
     else
         pool_of(*piece.block).give(*piece.block, std::move(piece.dependencies));
 }

@@ -101,12 +101,35 @@ void MemoryPoolManager::State::give_all(Chain& chain, const TicketRef& ticket) {
         }
         slots[slot_count++] = {ptr, slab};
         if (slot_count < slots.size()) continue;
-        // What cannot throw comes first.
         give_blocks();
-        small_.give({slots.data(), std::exchange(slot_count, 0)}, ticket);
+        give_slots({slots.data(), std::exchange(slot_count, 0)}, ticket);
     }
     give_blocks();
-    if (slot_count != 0) small_.give({slots.data(), slot_count}, ticket);
+    give_slots({slots.data(), slot_count}, ticket);
+}
+
+/// Slots that are in no table, to the small pool. Those that it has no memory to list go to what no pool can take yet;
+/// but a slot of a slab that is too small for the map, for which the table may then have no memory either, is out of
+/// use until reset().
+void MemoryPoolManager::State::give_slots(std::span<const GivenSlot> slots, const TicketRef& ticket) noexcept {
+    for (const GivenSlot& slot : slots.subspan(small_.give(slots, ticket))) {
+        try {
+            Record& record = live_.insert(slot.ptr, *slot.slab);
+            Dependencies pending(ticket);
+            record.since_allocation.take(pending); // one ticket takes no memory
+            record.stream_id = ticket != nullptr ? ticket->stream_id : 0;
+            record.become(Record::State::cached);
+            Chain one;
+            one.push(record);
+            strand(one);
+        } catch (const std::bad_alloc&) {
+        }
+    }
+}
+
+void MemoryPoolManager::State::give_slot(std::byte* ptr, Slab& slab, const Dependencies& dependencies) noexcept {
+    const GivenSlot slot{ptr, &slab};
+    give_slots({&slot, 1}, dependencies.empty() ? nullptr : dependencies.front());
 }
 
 void MemoryPoolManager::State::give_late(ThreadCache& from, ThreadCache::Leaving leaving) {

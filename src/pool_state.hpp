@@ -181,6 +181,9 @@ private:
     void leave(detail::ThreadCache& cache) noexcept;
     detail::TicketRef late_ticket(std::uint64_t stream_id, std::size_t bytes);
     void give_all(detail::Chain& chain, const detail::TicketRef& ticket);
+    void give_slots(std::span<const detail::GivenSlot> slots, const detail::TicketRef& ticket) noexcept;
+    /// One slot behind at most one ticket.
+    void give_slot(std::byte* ptr, detail::Slab& slab, const detail::Dependencies& dependencies) noexcept;
     void give_late(detail::ThreadCache& from, detail::ThreadCache::Leaving leaving);
     void give_deferred(detail::ThreadCache& from, const detail::StreamRef& stream,
                        detail::ThreadCache::Leaving leaving);

@@ -93,8 +93,8 @@ bool SmallPool::settle(SizeClass& size_class) {
     for (auto entry = size_class.by_stream.begin(); entry != size_class.by_stream.end();) {
         std::deque<FreeSlot>& slots = entry->second;
         while (!slots.empty() && order_.is_complete(*slots.front().ticket)) {
-            slots.front().ticket.reset();
-            size_class.settled.push_back(std::move(slots.front()));
+            const FreeSlot& oldest = slots.front();
+            size_class.settled.push_back({oldest.ptr, oldest.slab, nullptr, oldest.ticks});
             slots.pop_front();
         }
         entry = slots.empty() ? size_class.by_stream.erase(entry) : std::next(entry);
@@ -160,24 +160,29 @@ bool SmallPool::has_surplus(const SizeClass& size_class) noexcept {
     return size_class.empty_slabs > 2 * kept_slabs + size_class.slabs.size() / 2;
 }
 
-void SmallPool::give(std::span<const GivenSlot> slots, const TicketRef& ticket) {
+std::size_t SmallPool::give(std::span<const GivenSlot> slots, const TicketRef& ticket) noexcept {
     const std::uint64_t ticks = ticks_now();
-    for (std::size_t next = 0; next != slots.size();) {
-        SizeClass& size_class = *slots[next].slab->size_class;
-        const std::lock_guard lock(size_class.mutex);
-        const auto add_all = [&](auto& list) {
-            for (; next != slots.size() && slots[next].slab->size_class == &size_class; ++next) {
-                Slab& slab = *slots[next].slab;
-                list.push_back({slots[next].ptr, &slab, ticket, ticks});
-                if (++slab.free_slots == slab.slots) ++size_class.empty_slabs;
-            }
-        };
-        if (ticket == nullptr)
-            add_all(size_class.settled);
-        else
-            add_all(size_class.by_stream[ticket->stream_id]);
-        if (has_surplus(size_class)) surplus_.store(true, std::memory_order_relaxed);
-    }
+    std::size_t next = 0;
+    while (next != slots.size())
+        try {
+            SizeClass& size_class = *slots[next].slab->size_class;
+            const std::lock_guard lock(size_class.mutex);
+            const auto add_all = [&](auto& list) {
+                for (; next != slots.size() && slots[next].slab->size_class == &size_class; ++next) {
+                    Slab& slab = *slots[next].slab;
+                    list.push_back({slots[next].ptr, &slab, ticket, ticks});
+                    if (++slab.free_slots == slab.slots) ++size_class.empty_slabs;
+                }
+            };
+            if (ticket == nullptr)
+                add_all(size_class.settled);
+            else
+                add_all(size_class.by_stream[ticket->stream_id]);
+            if (has_surplus(size_class)) surplus_.store(true, std::memory_order_relaxed);
+        } catch (const std::bad_alloc&) {
+            break;
+        }
+    return next;
 }
 
 bool SmallPool::give_back_surplus() {

@@ -37,7 +37,8 @@ StreamOrder::~StreamOrder() {
         std::unordered_map<std::uint64_t, Deferring>().swap(shelf.deferring);
     }
     for (Shelf& shelf : shelves_)
-        for (Ticket* ticket : shelf.spare) {
+        while (shelf.spare != nullptr) {
+            Ticket* const ticket = std::exchange(shelf.spare, shelf.spare->next_spare);
             if (!backend_.is_retired()) backend_.destroy_event(ticket->event);
             delete ticket;
         }
@@ -46,13 +47,12 @@ StreamOrder::~StreamOrder() {
 /// With the shelf's mutex held.
 TicketRef StreamOrder::make(Shelf& from, std::uint64_t stream_id) {
     Ticket* ticket = nullptr;
-    if (from.spare.empty()) {
+    if (from.spare == nullptr) {
         auto fresh = std::make_unique<Ticket>();
         fresh->home = this;
         ticket = fresh.release();
     } else {
-        ticket = from.spare.back();
-        from.spare.pop_back();
+        ticket = std::exchange(from.spare, from.spare->next_spare);
     }
     ticket->stream_id = stream_id;
     ticket->wanted.store(false, relaxed);
@@ -255,7 +255,7 @@ TicketRef StreamOrder::freed_on_as_one(const StreamRef& stream, std::size_t byte
 void StreamOrder::recycle(Ticket* ticket) noexcept {
     Shelf& to = shelf(ticket->stream_id);
     const std::lock_guard lock(to.mutex);
-    to.spare.push_back(ticket);
+    ticket->next_spare = std::exchange(to.spare, ticket);
 }
 
 bool StreamOrder::is_complete(Ticket& ticket) {

@@ -160,11 +160,12 @@ private:
             last_use_[granule][id] = last;
         }
         const StreamRef stream{ManualBackend::handle(id), id};
-        if (held.slab != nullptr)
-            small_.give(
-                held.ptr, *held.slab,
-                Dependencies(order_.freed_on_as_one(stream, held.bytes, held.stream_id, held.since_allocation)));
-        else
+        if (held.slab != nullptr) {
+            const GivenSlot slot{held.ptr, held.slab};
+            ASSERT_EQ(small_.give({&slot, 1},
+                                  order_.freed_on_as_one(stream, held.bytes, held.stream_id, held.since_allocation)),
+                      1u);
+        } else
             pool_of(*held.block)
                 .give(*held.block, order_.freed_on(stream, held.bytes, held.stream_id, held.since_allocation));
     }

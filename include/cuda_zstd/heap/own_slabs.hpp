@@ -44,7 +44,8 @@ struct OwnSlabs : PageRuns<Env> {
         if (!SlabList<Env>::seems_empty(env.load(*list.head, Order::relaxed)) || log2_pages > this->slab_log2_pages)
             return none;
         const std::uint32_t place = this->place_at_rover(env, 1u << log2_pages);
-        if (place == no_page) return none;
+        // A look first: at a heap with no pages moves would keep others from proving that they are refused.
+        if (place == no_page || !pages.seems_free(env, place, 1u << log2_pages)) return none;
         stations.begin_move(env);
         if (!pages.claim_at(env, place, 1u << log2_pages)) {
             stations.end_move(env);

@@ -35,7 +35,7 @@ struct PageRuns : SlabReclaim<Env> {
         // What begins at a multiple of its size and lies in one word of the map is mostly where the rover is.
         const std::uint32_t count = pages_for(bytes);
         const std::uint32_t page = count <= 32u && is_power_of_two(count) ? runs->place_at_rover(env, count) : no_page;
-        if (page != no_page) {
+        if (page != no_page && runs->pages.seems_free(env, page, count)) {
             runs->stations.begin_move(env);
             const bool is_mine = runs->pages.claim_at(env, page, count);
             if (is_mine) env.store(runs->entries[page], PageEntry::of_run(count).raw, Order::relaxed);

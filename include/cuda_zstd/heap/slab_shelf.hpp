@@ -62,14 +62,14 @@ struct SlabShelf {
         return pages.claim(env, count, rovers(env), effort);
     }
 
-    /// The next place of this processor's rover, for a power of two of pages of at most a group, if it seems to be free
-    /// and there are no pages that go first; else no_page. Changes no page, so it is no part of a move.
+    /// The next place of this processor's rover, for a power of two of pages of at most a group; no_page where there
+    /// are pages that go first. Looks at no page.
     CUDA_ZSTD_INLINE std::uint32_t place_at_rover(Env& env, std::uint32_t count) const {
         const std::uint32_t all_pages = pages.pages_now(env);
         if (pages.near_now(env) != 0 || all_pages == 0) return no_page;
         const auto rovers = this->rovers(env);
         const std::uint32_t place = rovers.place_of(rovers.pass(env, count, 1), all_pages);
-        return place + count <= all_pages && pages.seems_free(env, place, count) ? place : no_page;
+        return place + count <= all_pages ? place : no_page;
     }
 
     /// Gives credits that a reservation did not use back to a slab that the caller does not hold.

@@ -37,8 +37,8 @@ public:
     LiveTable(const LiveTable&) = delete;
     LiveTable& operator=(const LiveTable&) = delete;
 
-    /// A record of `claimed` state for the block at `ptr`, in the table. The caller fills it, then publishes by
-    /// become_new(). May throw std::bad_alloc.
+    /// A record of `claimed` state for the block at `ptr`, in the table. The caller fills it, then publishes
+    /// its word, renewed. May throw std::bad_alloc.
     BlockRecord& insert(std::byte* ptr, Block* memory);
     /// The same for a slot.
     BlockRecord& insert(std::byte* ptr, Slab& slab);

@@ -73,14 +73,10 @@ public:
     static std::size_t size_of_class(unsigned index) noexcept;
 
     TakenSlot take(std::size_t bytes, const StreamRef& stream, Effort effort);
-    /// Frees a slot behind its dependencies, at most one ticket.
-    void give(std::byte* ptr, Slab& slab, const Dependencies& dependencies) {
-        const GivenSlot slot{ptr, &slab};
-        give({&slot, 1}, dependencies.empty() ? nullptr : dependencies.front());
-    }
     /// Frees slots behind one ticket, or none. One lock for those in a row that are of one class and shard. O(1) each:
-    /// slabs that become empty are left to give_back_surplus().
-    void give(std::span<const GivenSlot> slots, const TicketRef& ticket);
+    /// slabs that become empty are left to give_back_surplus(). How many of them, from the first on: without memory for
+    /// its lists not all, and the others stay the caller's.
+    [[nodiscard]] std::size_t give(std::span<const GivenSlot> slots, const TicketRef& ticket) noexcept;
     /// Returns most empty slabs to the parent where there are many; whether there were. For who misses.
     bool give_back_surplus();
     /// Returns every slab without live slots to the parent.

@@ -63,6 +63,8 @@ struct Ticket {
     std::atomic<std::uint64_t> ended{0};
     BackendEvent event;
     StreamOrder* home = nullptr;
+    /// While nobody has it: a ticket goes back without memory.
+    Ticket* next_spare = nullptr;
 };
 void intrusive_ptr_add_ref(Ticket* ticket) noexcept;
 void intrusive_ptr_release(Ticket* ticket) noexcept;
@@ -262,7 +264,7 @@ private:
     }
     struct alignas(64) Shelf {
         QuickMutex mutex;
-        std::vector<Ticket*> spare;
+        Ticket* spare = nullptr;
         std::unordered_map<std::uint64_t, Deferring> deferring;
     };
     Shelf& shelf(std::uint64_t stream_id) { return shelves_[stream_id % shelves_.size()]; }
