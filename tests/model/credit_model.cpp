@@ -37,6 +37,7 @@ TEST(CreditModel, RebornInReach) { expect_right<RebornInReach<AsWritten>>(exhaus
 TEST(CreditModel, EmptiedWhileHeld) { expect_right<EmptiedWhileHeld<AsWritten>>(exhaustive()); }
 TEST(CreditModel, DrainedCursor) { expect_right<DrainedCursor<AsWritten>>(exhaustive()); }
 TEST(CreditModel, MoveOn) { expect_right<MoveOn<AsWritten>>(exhaustive()); }
+TEST(CreditModel, MoveOnBothFirst) { expect_right<MoveOn<AsWritten, true>>(exhaustive()); }
 TEST(CreditModel, LeftBehindOne) { expect_right<LeftBehind<Freed::one, AsWritten>>(exhaustive()); }
 TEST(CreditModel, LeftBehindAll) { expect_right<LeftBehind<Freed::all, AsWritten>>(exhaustive()); }
 TEST(CreditModel, TwoPrepare) { expect_right<TwoPrepare<AsWritten>>(exhaustive()); }
@@ -55,7 +56,7 @@ TEST(CreditModel, ReportsIgnoredCredits) {
     expect_reported<LeftBehind<Freed::one, IgnoredCredits>>(exhaustive());
 }
 TEST(CreditModel, ReportsACursorThatIsNotCompared) {
-    expect_reported<MoveOn<ComparesNothing>>(exhaustive());
+    expect_reported<MoveOn<ComparesNothing, true>>(exhaustive());
     expect_reported<TwoPrepare<ComparesNothing>>(exhaustive());
 }
 

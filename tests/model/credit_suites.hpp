@@ -290,8 +290,8 @@ struct DrainedCursor : rl::test_suite<DrainedCursor<Mutation>, 2>, CreditSuite<2
 
 /// The cursor's slab is used up and another is ready. Two groups have found that, by a subtraction that they owe: one
 /// moves on, the other follows.
-template <class Mutation>
-struct MoveOn : rl::test_suite<MoveOn<Mutation>, 2>, CreditSuite<2, 2, Mutation, 12288> {
+template <class Mutation, bool both_are_first = false>
+struct MoveOn : rl::test_suite<MoveOn<Mutation, both_are_first>, 2>, CreditSuite<2, 2, Mutation, 12288> {
     using typename CreditSuite<2, 2, Mutation, 12288>::Env;
 
     void before() {
@@ -302,6 +302,7 @@ struct MoveOn : rl::test_suite<MoveOn<Mutation>, 2>, CreditSuite<2, 2, Mutation,
         this->model.put_cursor(env, 1, 2);
         for (SlabWord& word : found)
             word = this->model.slabs().subtract(env, 0, 1);
+        if (both_are_first) found[1] = found[0]; // came after another had given back what it subtracted
     }
     void thread(unsigned index) {
         Env env(this->warps[index]);

@@ -109,6 +109,7 @@ std::string first_report(unsigned executions) {
     if (report.empty()) run("credits, emptied while held", check<EmptiedWhileHeld<Weakened>>(params()));
     if (report.empty()) run("cursor, drained", check<DrainedCursor<Weakened>>(params()));
     if (report.empty()) run("cursor, move on", check<MoveOn<Weakened>>(params()));
+    if (report.empty()) run("cursor, two move on", check<MoveOn<Weakened, true>>(params()));
     if (report.empty()) run("cursor, left behind", check<LeftBehind<Freed::one, Weakened>>(params()));
     if (report.empty()) run("cursor, left behind whole", check<LeftBehind<Freed::all, Weakened>>(params()));
     if (report.empty()) run("cursor, two prepare", check<TwoPrepare<Weakened>>(params()));

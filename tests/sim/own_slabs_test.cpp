@@ -27,17 +27,20 @@ void expect(Env& env, bool holds, const char* what) {
     if (!holds) env.simulation().fail(what);
 }
 
-TEST(OwnSlabs, AWarpsBlocksLieInPagesOfItsOwn) {
+TEST(OwnSlabs, WarpsThatFillTheHeapAreAllServed) {
     Scenario scenario = three_warps(6);
     scenario.slab_log2_pages = 1;
     run_on_heap<4>(scenario, 3000, [](auto& env, const auto& pool, std::uint64_t) {
-        Status status;
-        void* const block = pool.heap().allocate(env, 0xfu, max_slot_bytes, min_slot_bytes, status);
-        expect(env, block != nullptr && status == Status::ok, "a group was refused");
-        // Three warps and three pairs of pages: each has one, whoever finds its rover's place taken too.
-        const auto pair = static_cast<std::uint32_t>(page_of(pool.heap().pages_base(), block) / 2);
-        expect(env, env.match_any(0xfu, pair) == 0xfu, "a group's blocks lie apart");
-        pool.heap().deallocate(env, 0xfu, block); // at once, so that no warp meets a slab that is freed in part
+        for (unsigned round = 0; round < 2; ++round) {
+            Status status;
+            auto* const block =
+                static_cast<std::uint32_t*>(pool.heap().allocate(env, 0xfu, max_slot_bytes, min_slot_bytes, status));
+            expect(env, block != nullptr && status == Status::ok, "a group was refused");
+            *block = env.thread();
+            env.pause(0);
+            expect(env, *block == env.thread(), "two have one block");
+            pool.heap().deallocate(env, 0xfu, block);
+        }
     });
 }
 
@@ -55,6 +58,30 @@ TEST(OwnSlabs, WhatAGroupLeavesGoesBeforeNewPages) {
         env.sync(0xffu);
         pool.deallocate(env, block);
     });
+}
+
+TEST(OwnSlabs, ANewSlabIsWhereTheRoverIsAndItsRestIsListed) {
+    TinyArena arena;
+    const HeapLayout layout = arena.reset(one_warp(8));
+    const auto heap = Heap<solo_env>::over(arena.base(), layout);
+    const auto& supply = heap.supply();
+    const unsigned size_class = size_class_of(14u << 10);
+    solo_env env;
+    ASSERT_TRUE(supply.fills_a_slab(size_class, 8));
+    EXPECT_FALSE(supply.fills_a_slab(size_class, 4)) << "less than a page";
+    EXPECT_FALSE(supply.fills_a_slab(size_class, 5)) << "little of two pages";
+    const SlabGrant whole = supply.take_own_slab(env, size_class, 9);
+    EXPECT_EQ(whole.count, 9u);
+    EXPECT_EQ(whole.start, 0u);
+    EXPECT_FALSE(supply.word(env, whole.slab).listed());
+    const SlabGrant most = supply.take_own_slab(env, size_class, 8);
+    EXPECT_EQ(most.count, 8u);
+    EXPECT_EQ(most.start, 1u);
+    EXPECT_NE(most.slab, whole.slab);
+    EXPECT_TRUE(supply.word(env, most.slab).listed());
+    EXPECT_EQ(supply.take_own_slab(env, size_class, 8).count, 0u) << "what is listed goes before new pages";
+    EXPECT_EQ(supply.search_own_slab(env, size_class, 8).count, 1u);
+    EXPECT_EQ(heap.control(ControlCell::free_pages).value, 4u);
 }
 
 TEST(OwnSlabs, APlaceThatIsTakenInPartIsLeftAsItWas) {
