@@ -92,6 +92,46 @@ TEST(SimHeap, ABlockFreedByAllLanesInOneCallIsFreedOnce) {
     }
 }
 
+TEST(SimHeap, ASlabGoesHomeWhoeverFreesIntoIt) {
+    TinyArena arena;
+    Scenario scenario = small_scenario();
+    scenario.pages = 8;
+    scenario.processors = 2;
+    sim::Shape shape;
+    shape.warp_count = 2;
+    shape.warp_lanes = 1;
+    shape.processor_count = 2;
+    shape.step_limit = scenario.step_limit;
+    sim::Simulation simulation(shape);
+    for (std::uint64_t seed = 1; seed <= 300; ++seed) {
+        const HeapLayout layout = arena.reset(scenario);
+        const auto heap = Heap<sim_env<1>>::over(arena.base(), layout);
+        void* of_a_full_slab = nullptr;
+        sim::ScheduleSpec spec;
+        spec.seed = seed;
+        const sim::Outcome outcome = simulation.run(spec, [&](unsigned thread) {
+            sim_env<1> env(simulation, thread);
+            if (thread == 1) {
+                Status status;
+                void* const first = heap.allocate(env, 1, max_slot_bytes, min_slot_bytes, status);
+                for (int more = 0; more < 3; ++more)
+                    heap.allocate(env, 1, max_slot_bytes, min_slot_bytes, status);
+                of_a_full_slab = first;
+            } else {
+                while (of_a_full_slab == nullptr)
+                    env.pause(0);
+                heap.deallocate(env, 1, of_a_full_slab);
+            }
+        });
+        ASSERT_TRUE(outcome) << "seed " << seed << ": " << outcome.message;
+        solo_env env;
+        const auto solo = Heap<solo_env>::over(arena.base(), layout);
+        const unsigned size_class = size_class_of(max_slot_bytes);
+        EXPECT_FALSE(solo.supply().list_of(size_class, 1).is_empty(env)) << "seed " << seed;
+        EXPECT_TRUE(solo.supply().list_of(size_class, 0).is_empty(env)) << "seed " << seed;
+    }
+}
+
 TEST(SimHeap, AClaimFindsEveryRunOfPages) { EXPECT_EQ(check_page_map(20'000, 1), ""); }
 
 TEST(SimHeap, ASeedReplaysToTheSameTrace) {
