@@ -2,7 +2,7 @@
 // The credits and the cursor under the model checker, in every execution of two threads, as written and with faults.
 #include <cstdio>
 
-#include "credit_suites.hpp"
+#include "cursor_suites.hpp"
 
 namespace {
 

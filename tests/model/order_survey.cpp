@@ -13,7 +13,7 @@
 #include <string>
 #include <tuple>
 
-#include "credit_suites.hpp"
+#include "cursor_suites.hpp"
 #include "heap_suites.hpp"
 #include "page_map_suites.hpp"
 #include "slab_list_suites.hpp"
