@@ -72,16 +72,19 @@ Taken ArenaPool::take(std::size_t bytes, std::size_t alignment, std::uint64_t st
 void ArenaPool::give(Block& block, Dependencies dependencies) {
     block.dependencies = std::move(dependencies);
     Block* const one = &block;
-    heap_.post({&one, 1});
+    if (heap_.post({&one, 1})) merge(block);
 }
 
 void ArenaPool::give(std::span<Block* const> blocks, const TicketRef& ticket) noexcept {
-    const bool run = BlockHeap::are_a_run(blocks); // before they are others' to merge
-    heap_.post(blocks, ticket);
-    if (!run || !mutex_.try_lock()) return;
+    if (heap_.post(blocks, ticket)) merge(*blocks[0]);
+}
+
+/// A block that was posted with its neighbours, unless somebody else is at work here.
+void ArenaPool::merge(Block& block) noexcept {
+    if (!mutex_.try_lock()) return;
     const std::lock_guard lock(mutex_, std::adopt_lock);
     heap_.receive([](const Block&) {});
-    heap_.file_if_pending(*blocks[0]);
+    heap_.merge_pending(block);
 }
 
 void ArenaPool::reserve(std::size_t bytes) {

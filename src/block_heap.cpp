@@ -9,6 +9,19 @@
 #include <utility>
 
 namespace cuda_zstd::detail {
+namespace {
+
+constexpr auto relaxed = std::memory_order_relaxed;
+constexpr unsigned posts_worth_merging = 16;
+
+/// Whether each of the blocks is the neighbour of the one before.
+bool are_a_run(std::span<Block* const> blocks) noexcept {
+    for (std::size_t i = 1; i < blocks.size(); ++i)
+        if (blocks[i - 1]->end() != blocks[i]->ptr && blocks[i]->end() != blocks[i - 1]->ptr) return false;
+    return true;
+}
+
+} // namespace
 
 std::uint64_t now_ns() noexcept {
     return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch() /
@@ -41,7 +54,9 @@ void BlockHeap::give(Block& block, Dependencies dependencies) noexcept {
     make_pending(block, ticks_now(), pending_.end());
 }
 
-void BlockHeap::post(std::span<Block* const> blocks) noexcept {
+bool BlockHeap::post(std::span<Block* const> blocks) noexcept {
+    // Before they are others' to merge.
+    const bool is_worth_merging = goes_on(blocks);
     const std::uint64_t ticks = ticks_now();
     Block* newest = nullptr;
     for (Block* block : blocks)
@@ -51,15 +66,31 @@ void BlockHeap::post(std::span<Block* const> blocks) noexcept {
     // All are taken at once, so it does no harm if the newest was taken, and posted again, in between.
     while (!posted_.compare_exchange_weak(last, newest, std::memory_order_release, std::memory_order_relaxed)) {
     }
+    return is_worth_merging;
 }
 
-void BlockHeap::post(std::span<Block* const> blocks, const TicketRef& ticket) noexcept {
+/// Whether so much lies side by side that it is worth a lock to merge it. Remembers where the blocks lie.
+bool BlockHeap::goes_on(std::span<Block* const> blocks) noexcept {
+    const Block& first = *blocks.front();
+    const Block& last = *blocks.back();
+    const std::byte* const begin = std::min(first.ptr, last.ptr);
+    const std::byte* const end = std::max(first.end(), last.end());
+    const bool is_beside = begin == last_end_.load(relaxed) || end == last_begin_.load(relaxed);
+    last_begin_.store(begin, relaxed);
+    last_end_.store(end, relaxed);
+    if (blocks.size() > 1) return are_a_run(blocks);
+    const unsigned beside = is_beside ? beside_.load(relaxed) + 1 : 0;
+    beside_.store(beside % posts_worth_merging, relaxed);
+    return beside == posts_worth_merging;
+}
+
+bool BlockHeap::post(std::span<Block* const> blocks, const TicketRef& ticket) noexcept {
     if (ticket != nullptr) {
         ticket->references.fetch_add(static_cast<std::uint32_t>(blocks.size()), std::memory_order_relaxed);
         for (Block* block : blocks)
             block->dependencies = Dependencies(TicketRef(ticket.get(), false));
     }
-    post(blocks);
+    return post(blocks);
 }
 
 /// For a block in no list.

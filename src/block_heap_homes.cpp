@@ -95,12 +95,13 @@ void BlockHeap::absorb_after(Block& block, TicketReleases& releases) {
     drop_absorbed(high, releases);
 }
 
-/// Takes in the neighbours of the home. `block` is pending; a lower neighbour's place in the region becomes its own.
-void BlockHeap::absorb_neighbours(Block& block, const Home& home) {
+/// Takes in those neighbours. `block` is pending; a lower neighbour's place in the region becomes its own.
+template <class Absorbs>
+void BlockHeap::absorb_neighbours(Block& block, const Absorbs& absorbs) {
     TicketReleases releases;
-    while (block.after != nullptr && may_absorb(home, *block.after))
+    while (block.after != nullptr && absorbs(*block.after))
         absorb_after(block, releases);
-    while (block.before != nullptr && may_absorb(home, *block.before)) {
+    while (block.before != nullptr && absorbs(*block.before)) {
         Block& low = *block.before;
         if (!low.dependencies.complete()) block.dependencies.add(std::move(low.dependencies));
         block.ptr = low.ptr;
@@ -128,7 +129,8 @@ Block& BlockHeap::merge_unlisted(Block& low, Block& high) {
 /// Brings a pending block to its home.
 void BlockHeap::file(Block& block) {
     drop_complete(block.dependencies);
-    absorb_neighbours(block, home_of(block.dependencies));
+    const Home& before = home_of(block.dependencies);
+    absorb_neighbours(block, [&](Block& neighbour) { return may_absorb(before, neighbour); });
     Home& home = home_of(block.dependencies);
     home.index->prepare(block.bytes, 1);
     pending_.erase(pending_.iterator_to(block));
@@ -140,11 +142,15 @@ void BlockHeap::file_pending() {
         file(pending_.front());
 }
 
-void BlockHeap::file_if_pending(Block& block) noexcept {
+void BlockHeap::merge_pending(Block& block) noexcept {
     // One that is not in use has no region.
-    if (strategy_ == Strategy::first_fit || block.region == nullptr || block.state != Block::State::pending) return;
+    if (block.region == nullptr || block.state != Block::State::pending) return;
     try {
-        file(block);
+        drop_complete(block.dependencies);
+        const Home& home = home_of(block.dependencies);
+        absorb_neighbours(block, [&](Block& neighbour) {
+            return neighbour.state == Block::State::pending && may_absorb(home, neighbour);
+        });
     } catch (const std::bad_alloc&) {
         // The next search tries again.
     }

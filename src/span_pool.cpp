@@ -83,16 +83,19 @@ void SpanPool::note_empty(Span& span) const noexcept {
 void SpanPool::give(Block& block, Dependencies dependencies) {
     block.dependencies = std::move(dependencies);
     Block* const one = &block;
-    heap_.post({&one, 1});
+    if (heap_.post({&one, 1})) merge(block);
 }
 
 void SpanPool::give(std::span<Block* const> blocks, const TicketRef& ticket) noexcept {
-    const bool run = BlockHeap::are_a_run(blocks); // before they are others' to merge
-    heap_.post(blocks, ticket);
-    if (!run || !mutex_.try_lock()) return;
+    if (heap_.post(blocks, ticket)) merge(*blocks[0]);
+}
+
+/// A block that was posted with its neighbours, unless somebody else is at work here.
+void SpanPool::merge(Block& block) noexcept {
+    if (!mutex_.try_lock()) return;
     const std::lock_guard lock(mutex_, std::adopt_lock);
     receive();
-    heap_.file_if_pending(*blocks[0]);
+    heap_.merge_pending(block);
 }
 
 void SpanPool::receive() const noexcept {

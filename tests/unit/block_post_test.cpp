@@ -35,7 +35,12 @@ public:
         receive();
         return heap_.take_ready(bytes, granule_bytes, 1).block;
     }
-    void give(std::span<Block* const> blocks) { heap_.post(blocks); }
+    void give(std::span<Block* const> blocks) {
+        if (!heap_.post(blocks) || !mutex_.try_lock()) return;
+        const std::lock_guard lock(mutex_, std::adopt_lock);
+        receive();
+        heap_.merge_pending(*blocks[0]);
+    }
     std::size_t received() {
         const std::lock_guard lock(mutex_);
         receive();

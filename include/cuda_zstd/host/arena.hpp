@@ -92,6 +92,7 @@ private:
     private:
         std::lock_guard<QuickMutex> lock_;
     };
+    void merge(Block& block) noexcept;
     bool grow(std::size_t bytes, std::size_t alignment);
     void note_failure(const out_of_memory& error);
     bool map_for(std::size_t bytes, std::size_t alignment);

@@ -66,10 +66,11 @@ public:
     /// Frees a live block. O(1): the merging and the index are left to whoever searches next.
     void give(Block& block, Dependencies dependencies) noexcept;
     /// The same of one or more blocks that have their dependencies, by any thread, with no lock: they are given by the
-    /// next receive(). One atomic operation, as a rule.
-    void post(std::span<Block* const> blocks) noexcept;
+    /// next receive(). One atomic operation, as a rule. True where the blocks are neighbours of each other, or each of
+    /// the last 16 posts was beside the one before: then merge_pending() finds them in the cache.
+    bool post(std::span<Block* const> blocks) noexcept;
     /// The same of blocks that all depend on one ticket (null: on nothing), which is counted once for all.
-    void post(std::span<Block* const> blocks, const TicketRef& ticket) noexcept;
+    bool post(std::span<Block* const> blocks, const TicketRef& ticket) noexcept;
     bool has_posted() const noexcept { return posted_.load(std::memory_order_relaxed) != nullptr; }
     /// Gives what was posted, in the order of the posts, and visits each block, the newest first. For who has the lock,
     /// before all else.
@@ -95,16 +96,9 @@ public:
     void settle();
     /// Brings the pending blocks to their homes, merged with their neighbours there.
     void file_pending();
-    /// Files a block if it is pending, whoever's it is by now. For a run of neighbours that were freed together: the
-    /// first one takes in the others while they are in the cache, and the next search or trim finds one block. Nothing
-    /// by first fit, whose index takes O(log n).
-    void file_if_pending(Block& block) noexcept;
-    /// Whether each of the blocks is the neighbour of the one before.
-    static bool are_a_run(std::span<Block* const> blocks) noexcept {
-        for (std::size_t i = 1; i < blocks.size(); ++i)
-            if (blocks[i - 1]->end() != blocks[i]->ptr && blocks[i]->end() != blocks[i - 1]->ptr) return false;
-        return blocks.size() > 1;
-    }
+    /// A block that is pending, whoever's it is by now, takes in those on both sides that are pending too and wait for
+    /// the same stream: the next search or trim finds one block. No index is touched.
+    void merge_pending(Block& block) noexcept;
     /// What the free blocks wait for, united: once it is complete, settle() settles all of them.
     Dependencies pending() const;
     /// Cuts a free block so that [from, from + bytes) is a block of its own; returns that one, live, with its
@@ -143,6 +137,7 @@ private:
     Home* own_home(std::uint64_t stream_id) const noexcept;
     void list_before(Block& block, Home& home, AgeList::iterator place) noexcept;
     AgeList::iterator unlist(Block& block) noexcept;
+    bool goes_on(std::span<Block* const> blocks) noexcept;
     AgeList::iterator make_pending(Block& block, std::uint64_t ticks, AgeList::iterator place) noexcept {
         block.state = Block::State::pending;
         block.stamp(ticks);
@@ -153,7 +148,8 @@ private:
     void unfile(Block& block) noexcept;
     void file(Block& block);
     bool may_absorb(const Home& home, Block& neighbour) const noexcept;
-    void absorb_neighbours(Block& block, const Home& home);
+    template <class Absorbs>
+    void absorb_neighbours(Block& block, const Absorbs& absorbs);
     void absorb_after(Block& block, TicketReleases& releases);
     void drop_absorbed(Block& block, TicketReleases& releases) noexcept;
     Block* choose(Home* own, std::size_t bytes, std::size_t alignment, Search search) const;
@@ -174,6 +170,11 @@ private:
     BlockStore store_;
     /// Newest first.
     alignas(64) std::atomic<Block*> posted_{nullptr};
+    /// The addresses of the last post, and how many in a row were beside the one before: hints, which threads that post
+    /// at once may mix up.
+    std::atomic<const std::byte*> last_begin_{nullptr};
+    std::atomic<const std::byte*> last_end_{nullptr};
+    std::atomic<unsigned> beside_{0};
     /// Freed and not yet filed, oldest first.
     alignas(64) AgeList pending_;
     std::unique_ptr<Home> settled_;

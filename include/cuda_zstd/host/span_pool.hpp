@@ -64,6 +64,7 @@ private:
         std::lock_guard<QuickMutex> lock_;
     };
     void receive() const noexcept;
+    void merge(Block& block) noexcept;
     std::size_t next_span_bytes() const;
     Block& add_span(Taken memory);
     void note_empty(Span& span) const noexcept;

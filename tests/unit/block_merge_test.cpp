@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+// Which free blocks become one, and when: those that are freed side by side.
+#include "cuda_zstd/host/block_heap.hpp"
+#include "manual_backend.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+namespace cuda_zstd::detail {
+namespace {
+
+constexpr unsigned granules = 64;
+
+class BlockMerge : public testing::TestWithParam<Strategy> {
+protected:
+    /// A region that is cut into live blocks of one granule each, in the order of their addresses.
+    void cut(BlockHeap& heap) {
+        Block& all =
+            heap.make(region_, reinterpret_cast<std::byte*>(std::uintptr_t{1} << 40), granules * granule_bytes);
+        region_.first = &all;
+        heap.give(all, {});
+        for (unsigned i = 0; i < granules; ++i)
+            blocks_.push_back(heap.take_ready(granule_bytes, granule_bytes, 1).block);
+        std::sort(blocks_.begin(), blocks_.end(), [](const Block* a, const Block* b) { return a->ptr < b->ptr; });
+        ASSERT_EQ(heap.free_blocks(), 0u);
+    }
+    /// What a pool does with a block that is freed; whether it was merged.
+    static bool free(BlockHeap& heap, Block& block, Dependencies dependencies) {
+        block.dependencies = std::move(dependencies);
+        Block* const one = &block;
+        if (!heap.post({&one, 1})) return false;
+        heap.receive([](const Block&) {});
+        heap.merge_pending(block);
+        return true;
+    }
+    Dependencies behind(std::uint64_t id) { return Dependencies(order_.record({ManualBackend::handle(id), id})); }
+    std::string check(BlockHeap& heap) { return heap.check({&region_}); }
+
+    ManualBackend backend_{2};
+    StreamOrder order_{backend_};
+    Region region_;
+    std::vector<Block*> blocks_;
+};
+
+TEST_P(BlockMerge, NeighboursThatAreFreedOneAfterTheOtherBecomeOne) {
+    for (const bool upwards : {true, false}) {
+        BlockHeap heap(GetParam(), order_);
+        blocks_.clear();
+        cut(heap);
+        unsigned merges = 0;
+        for (unsigned i = 0; i < granules; ++i)
+            merges += free(heap, *blocks_[upwards ? i : granules - 1 - i], {});
+        EXPECT_EQ(merges, (granules - 1) / 16);
+        EXPECT_EQ(heap.free_blocks(), 1u) << "before any search";
+        EXPECT_EQ(check(heap), "");
+        heap.receive([](const Block&) {});
+        EXPECT_EQ(heap.free_bytes(), granules * granule_bytes);
+        EXPECT_EQ(heap.take_ready(granules * granule_bytes, granule_bytes, 1).block->bytes, granules * granule_bytes);
+    }
+}
+
+TEST_P(BlockMerge, BlocksThatLieApartAreLeftToTheNextSearch) {
+    BlockHeap heap(GetParam(), order_);
+    cut(heap);
+    for (unsigned i = 0; i < granules; i += 2)
+        EXPECT_FALSE(free(heap, *blocks_[i], {}));
+    heap.receive([](const Block&) {});
+    EXPECT_EQ(heap.free_blocks(), granules / 2);
+    heap.file_pending();
+    EXPECT_EQ(check(heap), "");
+}
+
+/// A stream never waits for another one because of a neighbour.
+TEST_P(BlockMerge, BlocksOfTwoStreamsStayApart) {
+    BlockHeap heap(GetParam(), order_);
+    cut(heap);
+    backend_.submit(1);
+    backend_.submit(2);
+    unsigned merges = 0;
+    for (unsigned i = 0; i < 34; ++i)
+        merges += free(heap, *blocks_[i], behind(i < 17 ? 1 : 2));
+    EXPECT_EQ(merges, 2u);
+    heap.receive([](const Block&) {});
+    heap.file_pending();
+    EXPECT_EQ(check(heap), "");
+    EXPECT_EQ(heap.free_blocks(), 2u);
+    const Taken first = heap.take_ready(17 * granule_bytes, granule_bytes, 1);
+    ASSERT_TRUE(first);
+    EXPECT_EQ(first.dependencies.sole_stream(), 1u);
+    EXPECT_FALSE(heap.take_ready(granule_bytes, granule_bytes, 1)) << "the rest is the other stream's";
+    EXPECT_TRUE(heap.take_ready(17 * granule_bytes, granule_bytes, 2));
+}
+
+/// What was merged waits for the last of its parts.
+TEST_P(BlockMerge, OneBlockWaitsForAllThatItsPartsDid) {
+    BlockHeap heap(GetParam(), order_);
+    cut(heap);
+    for (unsigned i = 0; i < 17; ++i) {
+        backend_.submit(1);
+        free(heap, *blocks_[16 - i], behind(1));
+    }
+    EXPECT_EQ(heap.free_blocks(), 1u);
+    backend_.advance(1, 16);
+    EXPECT_FALSE(heap.take_ready(granule_bytes, granule_bytes, 2));
+    backend_.advance(1, 17);
+    EXPECT_TRUE(heap.take_ready(17 * granule_bytes, granule_bytes, 2));
+    EXPECT_EQ(check(heap), "");
+}
+
+/// Between the post and the merge anybody may have taken it.
+TEST_P(BlockMerge, ABlockThatIsTakenAgainIsLeftAlone) {
+    BlockHeap heap(GetParam(), order_);
+    cut(heap);
+    for (unsigned i = 1; i < 3; ++i) {
+        Block* const one = blocks_[i];
+        heap.post({&one, 1});
+    }
+    heap.receive([](const Block&) {});
+    Block* const taken = heap.take_ready(granule_bytes, granule_bytes, 1).block;
+    heap.merge_pending(*taken);
+    EXPECT_EQ(taken->state, Block::State::live);
+    EXPECT_EQ(taken->bytes, granule_bytes);
+    EXPECT_EQ(heap.free_bytes(), granule_bytes);
+    EXPECT_EQ(check(heap), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Strategies, BlockMerge,
+                         testing::Values(Strategy::best_fit, Strategy::first_fit, Strategy::segregated),
+                         [](const auto& tested) {
+                             std::string name = to_string(tested.param);
+                             std::replace(name.begin(), name.end(), '-', '_');
+                             return name;
+                         });
+
+} // namespace
+} // namespace cuda_zstd::detail
