@@ -31,7 +31,8 @@ ArenaPool::ArenaPool(const PoolOptions& options, StreamOrder& order, std::shared
       limit_bytes_(options.max_bytes == 0 ? no_limit : options.max_bytes / pool_unit_bytes * pool_unit_bytes),
       chunk_bytes_(chunk_bytes_for(limit_bytes_, options.growth)),
       most_bytes_(std::min(limit_bytes_, source_->total_bytes() / chunk_bytes_ * chunk_bytes_)),
-      heap_(options.strategy, order) {
+      heap_(options.strategy, order,
+            options.growth == Growth::exact ? Settling::where_none_fits_exactly : Settling::after_a_miss) {
     if (options_.initial_bytes == 0) return;
     try {
         reserve(std::min(options_.initial_bytes, limit_bytes_));

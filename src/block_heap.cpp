@@ -28,8 +28,8 @@ std::uint64_t now_ns() noexcept {
                                       std::chrono::nanoseconds(1));
 }
 
-BlockHeap::BlockHeap(Strategy strategy, StreamOrder& order)
-    : strategy_(strategy), order_(order), settled_(std::make_unique<Home>(strategy)),
+BlockHeap::BlockHeap(Strategy strategy, StreamOrder& order, Settling settling)
+    : strategy_(strategy), settling_(settling), order_(order), settled_(std::make_unique<Home>(strategy)),
       mixed_(std::make_unique<Home>(strategy)) {}
 
 Block& BlockHeap::make(Region& region, std::byte* ptr, std::size_t bytes) {
@@ -179,6 +179,9 @@ Taken BlockHeap::take_ready(std::size_t bytes, std::size_t alignment, std::uint6
     file_pending();
     if (free_bytes_ < bytes) return {};
     Block* found = choose(own_home(stream_id), bytes, alignment, Search::quick);
+    if (settling_ == Settling::where_none_fits_exactly && (found == nullptr || found->bytes != bytes))
+        if (Home* own = own_home(stream_id); own != nullptr && settle(*own))
+            found = choose(own, bytes, alignment, Search::quick);
     if (found == nullptr) {
         settle();
         found = choose(own_home(stream_id), bytes, alignment, Search::quick);

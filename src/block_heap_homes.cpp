@@ -156,20 +156,29 @@ void BlockHeap::merge_pending(Block& block) noexcept {
     }
 }
 
+/// A block in a home whose work is done.
+void BlockHeap::move_to_settled(Block& block) {
+    unfile(block);
+    block.dependencies.clear();
+    file(block);
+}
+
+/// Of a stream's blocks the oldest, whose work is done; whether there were any.
+bool BlockHeap::settle(Home& home) {
+    bool any = false;
+    for (; !home.by_age.empty(); any = true) {
+        Dependencies left = home.by_age.front().dependencies;
+        if (!order_.settle(left)) break;
+        move_to_settled(home.by_age.front());
+    }
+    return any;
+}
+
 void BlockHeap::settle() {
     file_pending();
-    const auto move = [&](Block& block) {
-        unfile(block);
-        block.dependencies.clear();
-        file(block);
-    };
     for (auto entry = streams_.begin(); entry != streams_.end();) {
         Home& home = *entry->second;
-        while (!home.by_age.empty()) {
-            Dependencies left = home.by_age.front().dependencies;
-            if (!order_.settle(left)) break;
-            move(home.by_age.front());
-        }
+        settle(home);
         if (home.by_age.empty() && streams_.size() > idle_homes) {
             last_home_ = nullptr;
             entry = streams_.erase(entry);
@@ -182,7 +191,7 @@ void BlockHeap::settle() {
         Block& block = *next++;
         Dependencies left = block.dependencies;
         if (order_.settle(left))
-            move(block);
+            move_to_settled(block);
         else
             ++queries;
     }

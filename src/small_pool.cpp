@@ -30,8 +30,8 @@ std::size_t class_bytes(unsigned index) noexcept {
 
 std::size_t SmallPool::slot_bytes(std::size_t bytes) noexcept { return class_bytes(class_of(bytes)); }
 
-SmallPool::SmallPool(std::size_t limit_bytes, StreamOrder& order, BlockPool& parent, SlabMap& slabs)
-    : order_(order), parent_(parent), slabs_(slabs) {
+SmallPool::SmallPool(std::size_t limit_bytes, StreamOrder& order, BlockPool& parent, SlabMap& slabs, SlabSize slab_size)
+    : order_(order), parent_(parent), slabs_(slabs), slab_size_(slab_size) {
     for (Shard& shard : shards_)
         for (unsigned index = 0; index <= class_of(limit_bytes); ++index) {
             shard.push_back(std::make_unique<SizeClass>());
@@ -102,11 +102,14 @@ bool SmallPool::settle(SizeClass& size_class) {
     return !size_class.settled.empty();
 }
 
+std::size_t SmallPool::next_slab_bytes(const SizeClass& size_class) const noexcept {
+    if (slab_size_ == SlabSize::smallest) return round_up(smallest_slab_bytes, size_class.slot_bytes);
+    return std::clamp(std::bit_ceil(size_class.slot_bytes * slots_aimed_at), smallest_slab_bytes,
+                      std::max(largest_slab_bytes, std::bit_ceil(size_class.slot_bytes)));
+}
+
 bool SmallPool::add_slab(SizeClass& size_class, const StreamRef& stream, Effort effort) {
-    const std::size_t aimed_bytes =
-        std::clamp(std::bit_ceil(size_class.slot_bytes * slots_aimed_at), smallest_slab_bytes,
-                   std::max(largest_slab_bytes, std::bit_ceil(size_class.slot_bytes)));
-    Taken memory = parent_.take(aimed_bytes, granule_bytes, stream.id, effort);
+    Taken memory = parent_.take(next_slab_bytes(size_class), granule_bytes, stream.id, effort);
     if (!memory && may_grow(effort) && may_wait(effort))
         memory = parent_.take(size_class.slot_bytes, granule_bytes, stream.id, effort);
     if (!memory) return false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which free blocks become one, and when: those that are freed side by side.
+// Which free blocks become one, and when: those that are freed side by side, and those whose work is done.
 #include "cuda_zstd/host/block_heap.hpp"
 #include "manual_backend.hpp"
 
@@ -125,6 +125,38 @@ TEST_P(BlockMerge, ABlockThatIsTakenAgainIsLeftAlone) {
     EXPECT_EQ(taken->bytes, granule_bytes);
     EXPECT_EQ(heap.free_bytes(), granule_bytes);
     EXPECT_EQ(check(heap), "");
+}
+
+/// A hole of two granules that the stream is done with lies beside a settled one of two; a third one is larger.
+TEST_P(BlockMerge, ADoneNeighbourCountsWhereNoneFitsExactly) {
+    for (const Settling settling : {Settling::after_a_miss, Settling::where_none_fits_exactly}) {
+        BlockHeap heap(GetParam(), order_, settling);
+        blocks_.clear();
+        cut(heap);
+        const auto give = [&](unsigned from, unsigned to, bool is_done) {
+            for (unsigned i = from; i < to; ++i)
+                heap.give(*blocks_[i], is_done ? Dependencies() : behind(1));
+        };
+        std::byte* const low = blocks_[8]->ptr;
+        std::byte* const high = blocks_[40]->ptr;
+        backend_.submit(1);
+        give(8, 10, true);
+        give(40, 50, true);
+        heap.file_pending();
+        give(10, 12, false);
+        heap.file_pending();
+        backend_.synchronize();
+        const Taken taken = heap.take_ready(3 * granule_bytes, granule_bytes, 1);
+        ASSERT_TRUE(taken);
+        EXPECT_EQ(taken.block->ptr, settling == Settling::after_a_miss ? high : low);
+        EXPECT_EQ(check(heap), "");
+        // What fits exactly is taken as it is, with what it waits for: the stream has had it from itself.
+        backend_.submit(1);
+        heap.give(*taken.block, behind(1));
+        heap.file_pending();
+        backend_.synchronize();
+        EXPECT_EQ(heap.take_ready(3 * granule_bytes, granule_bytes, 1).dependencies.sole_stream(), 1u);
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Strategies, BlockMerge,

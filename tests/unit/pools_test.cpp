@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <array>
 #include <random>
+#include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -35,10 +37,12 @@ using LastUse = std::array<std::uint64_t, stream_count + 1>;
 
 class PoolsModel {
 public:
-    PoolsModel(Strategy strategy, std::uint64_t seed)
+    PoolsModel(Strategy strategy, Growth growth, std::uint64_t seed)
         : random_(seed), source_(std::make_shared<FaultySource>(make_ordinary_source(), nullptr)),
-          large_(options(strategy), order_, source_), medium_(strategy, order_, large_),
-          small_(std::size_t{64} << 10, order_, medium_, slabs_) {}
+          large_(options(strategy, growth), order_, source_), medium_(strategy, order_, large_),
+          medium_blocks_(growth == Growth::exact ? static_cast<BlockPool&>(large_) : medium_),
+          small_(std::size_t{64} << 10, order_, medium_blocks_, slabs_,
+                 growth == Growth::exact ? SlabSize::smallest : SlabSize::usual) {}
 
     void run(unsigned steps) {
         for (unsigned step = 0; step < steps; ++step) {
@@ -81,9 +85,10 @@ public:
     std::uint64_t closings() const { return order_.closings(); }
 
 private:
-    static PoolOptions options(Strategy strategy) {
+    static PoolOptions options(Strategy strategy, Growth growth) {
         PoolOptions made;
         made.strategy = strategy;
+        made.growth = growth;
         made.max_bytes = pool_bytes;
         return made;
     }
@@ -111,7 +116,7 @@ private:
             held = {taken.ptr, taken.slab->size_class->slot_bytes, taken.slab, nullptr, id, {}};
             dependencies = std::move(taken.dependencies);
         } else {
-            BlockPool& pool = bytes <= (1u << 20) ? static_cast<BlockPool&>(medium_) : large_;
+            BlockPool& pool = bytes <= (1u << 20) ? medium_blocks_ : large_;
             Taken taken = pool.take(round_up(bytes, granule_bytes), alignment, id, effort);
             if (!taken) return;
             held = {taken.block->ptr, taken.block->bytes, nullptr, taken.block, id, {}};
@@ -192,6 +197,7 @@ private:
     std::shared_ptr<FaultySource> source_;
     ArenaPool large_;
     SpanPool medium_;
+    BlockPool& medium_blocks_;
     SlabMap slabs_;
     SmallPool small_;
     std::vector<Held> held_;
@@ -200,14 +206,14 @@ private:
     unsigned waited_ = 0;
 };
 
-class PoolsTest : public testing::TestWithParam<Strategy> {};
+class PoolsTest : public testing::TestWithParam<std::tuple<Strategy, Growth>> {};
 
 TEST_P(PoolsTest, NoStreamGetsMemoryThatAnotherMayStillUse) {
     unsigned waited = 0;
     std::uint64_t closings = 0;
     for (unsigned seed = 1; seed <= 6; ++seed) {
         SCOPED_TRACE("seed " + std::to_string(seed));
-        PoolsModel model(GetParam(), test_seed(seed));
+        PoolsModel model(std::get<Strategy>(GetParam()), std::get<Growth>(GetParam()), test_seed(seed));
         model.run(1500);
         if (HasFatalFailure()) return;
         waited += model.cross_stream_waits();
@@ -218,11 +224,13 @@ TEST_P(PoolsTest, NoStreamGetsMemoryThatAnotherMayStillUse) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Strategies, PoolsTest,
-                         testing::Values(Strategy::best_fit, Strategy::first_fit, Strategy::segregated),
+                         testing::Combine(testing::Values(Strategy::best_fit, Strategy::first_fit,
+                                                          Strategy::segregated),
+                                          testing::Values(Growth::geometric, Growth::exact)),
                          [](const auto& tested) {
-                             std::string name = to_string(tested.param);
+                             std::string name = to_string(std::get<Strategy>(tested.param));
                              std::replace(name.begin(), name.end(), '-', '_');
-                             return name;
+                             return name + (std::get<Growth>(tested.param) == Growth::exact ? "_exact" : "");
                          });
 
 TEST(SmallPool, ClassesWasteAtMostAQuarterAboveAKibibyte) {

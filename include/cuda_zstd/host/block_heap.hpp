@@ -56,9 +56,18 @@ enum class Within : std::uint8_t { recorded, all };
 /// How a heap looks for a block: as the strategy does, or at every block before it says that there is none.
 enum class Search : std::uint8_t { quick, thorough };
 
+/// When blocks whose work is done become settled ones. Before that they are not merged with settled neighbours, so that
+/// a search sees two small holes instead of a large one.
+enum class Settling : std::uint8_t {
+    /// When nothing fits.
+    after_a_miss,
+    /// Those of the searching stream also when nothing fits exactly: one query of an event a search.
+    where_none_fits_exactly,
+};
+
 class BlockHeap {
 public:
-    BlockHeap(Strategy strategy, StreamOrder& order);
+    BlockHeap(Strategy strategy, StreamOrder& order, Settling settling = Settling::after_a_miss);
     ~BlockHeap() { pending_.clear(); }
 
     /// Makes a block of a region; the caller links it. State: live.
@@ -85,9 +94,9 @@ public:
         }
     }
     /// A block whose dependencies, if any, are of the stream itself: its own or settled ones, then what has become
-    /// complete, then a run of its own and settled neighbours that makes one. No wait, so queries of events only on a
-    /// miss. The block that was freed last is taken as it is where it fits exactly (not by first fit), else O(log n),
-    /// segregated O(1), and once for each block that was freed since the last search.
+    /// complete, then a run of its own and settled neighbours that makes one. No wait, and queries of events only as
+    /// `Settling` says. The block that was freed last is taken as it is where it fits exactly (not by first fit), else
+    /// O(log n), segregated O(1), and once for each block that was freed since the last search.
     Taken take_ready(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Search search = Search::quick);
     /// A block of any home, or made of a run of neighbours of several homes where nothing else fits: of the shortest,
     /// and without open tickets where that will do. Thorough.
@@ -147,6 +156,8 @@ private:
     }
     void unfile(Block& block) noexcept;
     void file(Block& block);
+    void move_to_settled(Block& block);
+    bool settle(Home& home);
     bool may_absorb(const Home& home, Block& neighbour) const noexcept;
     template <class Absorbs>
     void absorb_neighbours(Block& block, const Absorbs& absorbs);
@@ -166,6 +177,7 @@ private:
     Block* join_any(std::size_t bytes, std::size_t alignment, Within within);
 
     Strategy strategy_;
+    Settling settling_;
     StreamOrder& order_;
     BlockStore store_;
     /// Newest first.

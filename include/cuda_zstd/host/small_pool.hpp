@@ -56,11 +56,20 @@ struct alignas(64) SizeClass {
     std::size_t empty_slabs = 0;
 };
 
+/// How much memory a class takes at once.
+enum class SlabSize : std::uint8_t {
+    /// For 32 slots, but 64 KiB to 1 MiB.
+    usual,
+    /// The whole slots that make up 64 KiB: a class that is used little holds little.
+    smallest,
+};
+
 /// Members may be called from any thread.
 class SmallPool {
 public:
     /// For requests below `limit_bytes`.
-    SmallPool(std::size_t limit_bytes, StreamOrder& order, BlockPool& parent, SlabMap& slabs);
+    SmallPool(std::size_t limit_bytes, StreamOrder& order, BlockPool& parent, SlabMap& slabs,
+              SlabSize slab_size = SlabSize::usual);
 
     /// The slot size that serves a request: a multiple of the granule, steps of 256 B to 1 KiB, then four a doubling.
     static std::size_t slot_bytes(std::size_t bytes) noexcept;
@@ -97,6 +106,7 @@ private:
     TakenSlot take_from(SizeClass& size_class, const StreamRef& stream, Effort effort);
     bool settle(SizeClass& size_class);
     static bool has_surplus(const SizeClass& size_class) noexcept;
+    std::size_t next_slab_bytes(const SizeClass& size_class) const noexcept;
     bool add_slab(SizeClass& size_class, const StreamRef& stream, Effort effort);
     void list_slots(SizeClass& size_class, Slab& slab, const TicketRef& ticket);
     void release_empty(SizeClass& size_class, std::size_t keep);
@@ -104,6 +114,7 @@ private:
     StreamOrder& order_;
     BlockPool& parent_;
     SlabMap& slabs_;
+    const SlabSize slab_size_;
     std::array<Shard, shard_count> shards_;
     std::atomic<bool> surplus_{false};
 };
