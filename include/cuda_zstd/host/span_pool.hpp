@@ -37,7 +37,7 @@ public:
 
     /// A block of a span, or, where no span can be had, one of the parent's.
     Taken take(std::size_t bytes, std::size_t alignment, std::uint64_t stream_id, Effort effort) override;
-    /// O(1), with no lock.
+    /// O(1) over all frees, and waits for no lock: who finds it free merges what was freed side by side.
     void give(Block& block, Dependencies dependencies) override;
     void give(std::span<Block* const> blocks, const TicketRef& ticket) noexcept override;
     /// Returns the spans without live blocks to the parent, but for one; whether there were any. Costs one load where
