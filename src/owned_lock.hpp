@@ -10,36 +10,33 @@
 #pragma once
 
 #include "spin_lock.hpp"
+#include "threads.hpp"
 
-#include <atomic>
 #include <cstdint>
 
 namespace cuda_zstd::detail {
 
-/// Makes process_barrier() possible, if the system can; to be called in a process before its first owned lock is used.
-void prepare_process_barrier() noexcept;
-/// Whether it can: the same from the first prepare_process_barrier() on.
-extern constinit std::atomic<bool> process_barrier_works;
-/// Every thread of the process passes a full memory barrier between the begin of the call and its end.
-void process_barrier() noexcept;
+template <class Threads>
+class BasicOwnedLock {
+    using SpinLock = BasicSpinLock<Threads>;
+    using Flag = typename Threads::template Atomic<bool>;
 
-class OwnedLock {
 public:
     enum class Owner : std::uint8_t { one_thread, nobody };
-    explicit OwnedLock(Owner owner) noexcept : owned_(owner == Owner::one_thread) {}
+    explicit BasicOwnedLock(Owner owner) noexcept : owned_(owner == Owner::one_thread) {}
 
     bool is_owned() const noexcept { return owned_; }
 
     /// By the owner, where there is one.
     void enter() noexcept {
-        if (!process_barrier_works.load(std::memory_order_relaxed)) [[unlikely]] {
+        if (!Threads::has_barrier()) [[unlikely]] {
             others_.lock();
             return;
         }
         for (;;) {
             inside_.store(true, std::memory_order_relaxed);
             // The processor may still load before it has stored: the others' barrier is for that.
-            std::atomic_signal_fence(std::memory_order_seq_cst);
+            Threads::compiler_barrier();
             if (!wanted_.load(std::memory_order_acquire)) [[likely]]
                 return;
             inside_.store(false, std::memory_order_release);
@@ -47,7 +44,7 @@ public:
         }
     }
     void leave() noexcept {
-        if (!process_barrier_works.load(std::memory_order_relaxed)) [[unlikely]]
+        if (!Threads::has_barrier()) [[unlikely]]
             others_.unlock();
         else
             inside_.store(false, std::memory_order_release);
@@ -56,7 +53,7 @@ public:
     /// By anybody else.
     void lock() noexcept {
         begin_lock();
-        if (needs_barrier()) process_barrier();
+        if (needs_barrier()) Threads::barrier();
         end_lock();
     }
     void unlock() noexcept {
@@ -68,36 +65,40 @@ public:
         others_.lock();
         wanted_.store(true, std::memory_order_relaxed);
     }
-    bool needs_barrier() const noexcept { return owned_ && process_barrier_works.load(std::memory_order_relaxed); }
+    bool needs_barrier() const noexcept { return owned_ && Threads::has_barrier(); }
     void end_lock() noexcept { SpinLock::wait_while(inside_); }
 
 private:
-    std::atomic<bool> inside_{false};
-    std::atomic<bool> wanted_{false};
+    Flag inside_{false};
+    Flag wanted_{false};
     const bool owned_;
     SpinLock others_;
 };
 
 /// The owner's stay inside; of a lock without an owner, an ordinary one.
-class OwnersStay {
+template <class Threads>
+class BasicOwnersStay {
 public:
-    explicit OwnersStay(OwnedLock& lock) noexcept : lock_(lock) {
+    explicit BasicOwnersStay(BasicOwnedLock<Threads>& lock) noexcept : lock_(lock) {
         if (lock_.is_owned())
             lock_.enter();
         else
             lock_.lock();
     }
-    ~OwnersStay() {
+    ~BasicOwnersStay() {
         if (lock_.is_owned())
             lock_.leave();
         else
             lock_.unlock();
     }
-    OwnersStay(const OwnersStay&) = delete;
-    OwnersStay& operator=(const OwnersStay&) = delete;
+    BasicOwnersStay(const BasicOwnersStay&) = delete;
+    BasicOwnersStay& operator=(const BasicOwnersStay&) = delete;
 
 private:
-    OwnedLock& lock_;
+    BasicOwnedLock<Threads>& lock_;
 };
+
+using OwnedLock = BasicOwnedLock<ProcessThreads>;
+using OwnersStay = BasicOwnersStay<ProcessThreads>;
 
 } // namespace cuda_zstd::detail

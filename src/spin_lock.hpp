@@ -4,14 +4,14 @@
 // it when nobody else wants it is one exchange on a line that the thread has already.
 #pragma once
 
-#include <x86intrin.h>
-
-#include <atomic>
-#include <thread>
+#include "threads.hpp"
 
 namespace cuda_zstd::detail {
 
-class SpinLock {
+template <class Threads>
+class BasicSpinLock {
+    using Flag = typename Threads::template Atomic<bool>;
+
 public:
     void lock() noexcept {
         while (taken_.exchange(true, std::memory_order_acquire))
@@ -20,17 +20,15 @@ public:
     void unlock() noexcept { taken_.store(false, std::memory_order_release); }
 
     /// Whoever must end it may have lost its processor: after a while this one is given up, too.
-    static void wait_while(const std::atomic<bool>& condition) noexcept {
-        for (int tries = 0; condition.load(std::memory_order_acquire); ++tries) {
-            if (tries < 128)
-                _mm_pause();
-            else
-                std::this_thread::yield();
-        }
+    static void wait_while(const Flag& condition) noexcept {
+        for (int tries = 0; condition.load(std::memory_order_acquire); ++tries)
+            Threads::pause(tries);
     }
 
 private:
-    std::atomic<bool> taken_{false};
+    Flag taken_{false};
 };
+
+using SpinLock = BasicSpinLock<ProcessThreads>;
 
 } // namespace cuda_zstd::detail
