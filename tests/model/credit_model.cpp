@@ -36,6 +36,7 @@ TEST(CreditModel, Reborn) { expect_right<Reborn<AsWritten>>(exhaustive()); }
 TEST(CreditModel, RebornInReach) { expect_right<RebornInReach<AsWritten>>(exhaustive()); }
 TEST(CreditModel, EmptiedWhileHeld) { expect_right<EmptiedWhileHeld<AsWritten>>(exhaustive()); }
 TEST(CreditModel, DrainedCursor) { expect_right<DrainedCursor<AsWritten>>(exhaustive()); }
+TEST(CreditModel, SetAsideOrReclaim) { expect_right<SetAsideOrReclaim<false, AsWritten>>(exhaustive()); }
 TEST(CreditModel, MoveOn) { expect_right<MoveOn<AsWritten>>(exhaustive()); }
 TEST(CreditModel, MoveOnBothFirst) { expect_right<MoveOn<AsWritten, true>>(exhaustive()); }
 TEST(CreditModel, LeftBehindOne) { expect_right<LeftBehind<Freed::one, AsWritten>>(exhaustive()); }
@@ -44,6 +45,7 @@ TEST(CreditModel, TwoPrepare) { expect_right<TwoPrepare<AsWritten>>(exhaustive()
 // These have too many steps for a full search.
 TEST(CreditModel, PagePassesOn) { expect_right<PagePassesOn<AsWritten>>(context_bound(4)); }
 TEST(CreditModel, PrepareOrDrain) { expect_right<PrepareOrDrain<AsWritten>>(context_bound(5)); }
+TEST(CreditModel, TakenUpOrReclaim) { expect_right<SetAsideOrReclaim<true, AsWritten>>(context_bound(4)); }
 TEST(CreditModel, PrepareOrBring) { expect_right<PrepareOrBring<AsWritten>>(context_bound(4)); }
 TEST(CreditModel, ThreeHandToHand) { expect_right<HandToHand<3, AsWritten>>(context_bound(4)); }
 TEST(CreditModel, ThreeLastSlot) { expect_right<LastSlot<3, AsWritten>>(exhaustive()); }

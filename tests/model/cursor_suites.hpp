@@ -38,6 +38,39 @@ struct DrainedCursor : rl::test_suite<DrainedCursor<Mutation>, 2>, CreditSuite<2
     }
 };
 
+/// A group that has found the cursor's slab used up sets it aside, or one that finds it set aside takes it up again,
+/// just when all of its slots come back and a reclaimer looks for empty slabs.
+template <bool is_aside, class Mutation>
+struct SetAsideOrReclaim : rl::test_suite<SetAsideOrReclaim<is_aside, Mutation>, 2>, CreditSuite<2, 1, Mutation> {
+    using typename CreditSuite<2, 1, Mutation>::Env;
+
+    void before() {
+        Env env(this->warps[0]);
+        this->model.prepare(env);
+        this->model.put_slab(env, 0, low_bits(this->model.slots), true);
+        this->model.put_cursor(env, is_aside ? 0 : 1, is_aside ? 1 : 0);
+    }
+    void thread(unsigned index) {
+        Env env(this->warps[index]);
+        if (index == 1) {
+            this->model.give_all(env, 0);
+            this->model.reclaim(env);
+            return;
+        }
+        const Cursor seen = is_aside ? Cursor::of(0, 1) : Cursor::of(1, 0);
+        bool lacks_shared = false;
+        const SlabGrant grant = this->model.supply().take_shared(env, this->model.size_class, 1, seen, lacks_shared);
+        RL_ASSERT(!lacks_shared);
+        if (grant.count == 0) return;
+        const std::uint32_t slot = this->model.slabs().find_slot(env, grant.slab, grant.start, 0);
+        this->model.give(env, this->model.block_of(grant.slab, slot));
+    }
+    void after() {
+        Env env(this->warps[0]);
+        this->model.expect_rest(env, 0);
+    }
+};
+
 /// The cursor's slab is used up and another is ready. Two groups have found that, by a subtraction that they owe: one
 /// moves on, the other follows.
 template <class Mutation, bool both_are_first = false>

@@ -231,9 +231,7 @@ struct ModelPool {
     void leave(int thread) {
         collect(thread);
         const Held list(list_mutex);
-        {
-            const Held lock(caches[thread].lock);
-        }
+        { const Held lock(caches[thread].lock); }
         caches[thread].exists.set(false);
         listed[thread] = false;
     }
@@ -430,7 +428,8 @@ struct ThreadEnds : rl::test_suite<ThreadEnds<With>, 2> {
     void after() { pool.expect_all_but(0); }
 };
 
-/// A thread closes all caches and then has the records to itself; whoever finds the cache closed waits at the turnstile.
+/// A thread closes all caches and then has the records to itself; whoever finds the cache closed waits at the
+/// turnstile.
 template <class With>
 struct ClosedCaches : rl::test_suite<ClosedCaches<With>, 2> {
     ModelPool<With, 2> pool;

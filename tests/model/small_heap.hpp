@@ -164,6 +164,14 @@ public:
             touch(grant.slab, slot);
         return true;
     }
+    /// A reclaim of the one class.
+    void reclaim(Env& env) {
+        if (supply().begin_reclaim(env) != SlabSupply<Env>::Reclaim::begun) return;
+        supply().begin_whole_sweep(env);
+        supply().drain_cursor(env, cursor());
+        supply().drain_list(env, list());
+        supply().end_reclaim(env);
+    }
     /// The rare half of a reservation of one slot that found the cursor and then, by its subtraction, its slab so.
     SlabGrant reserve_rarely(Env& env, Cursor seen, SlabWord found) {
         const SlabGrant grant = SlabSupply<Env>::reserve_rarely(&supply(), env, size_class, 1, seen.raw, found.raw);

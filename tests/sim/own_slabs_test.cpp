@@ -104,6 +104,117 @@ TEST(OwnSlabs, APlaceThatIsTakenInPartIsLeftAsItWas) {
     EXPECT_EQ(free_pages(), 0u);
 }
 
+/// A processor's groups of two pages each, with slabs of up to four.
+Scenario with_shared_slab(std::uint32_t pages) {
+    Scenario scenario = one_warp(pages);
+    scenario.slab_log2_pages = 2;
+    return scenario;
+}
+
+TEST(OwnSlabs, TheFirstGroupsShareASlabAndComeBackToIt) {
+    run_on_heap<4>(with_shared_slab(16), 300, [](auto& env, const auto& pool, std::uint64_t) {
+        const auto take = [&] {
+            Status status;
+            void* const block = pool.heap().allocate(env, 0xfu, max_slot_bytes, min_slot_bytes, status);
+            expect(env, block != nullptr, "a group was refused");
+            return block;
+        };
+        const auto slab_of = [&](const void* block) { return page_of(pool.heap().pages_base(), block) / 4; };
+        const std::size_t shared = slab_of(env.shfl(0xfu, take(), 0));
+        for (unsigned round = 0; round < 3; ++round) {
+            void* const second = take();
+            void* const third = take();
+            void* const fourth = take();
+            expect(env, slab_of(second) == shared, "the shared slab was not used up");
+            expect(env, slab_of(third) != shared && slab_of(fourth) != shared, "a slab holds more than there is room");
+            pool.deallocate(env, third);
+            pool.deallocate(env, second);
+            pool.deallocate(env, fourth);
+            env.sync(0xfu);
+        }
+        for (std::uint32_t slot = 0; slot < 8; ++slot) { // the first group's four are among them
+            char* const at = pool.heap().pages_base() + (shared * 4 * page_bytes) + slot * std::size_t{max_slot_bytes};
+            if (env.lane() == 0) pool.deallocate(env, at);
+        }
+    });
+}
+
+TEST(OwnSlabs, ASlabThatIsUsedUpIsSetAsideAndTakenUpAgain) {
+    TinyArena arena;
+    const HeapLayout layout = arena.reset(with_shared_slab(16));
+    const auto heap = Heap<solo_env>::over(arena.base(), layout);
+    const auto& supply = heap.supply();
+    const unsigned size_class = size_class_of(max_slot_bytes);
+    solo_env env;
+    auto& cell = supply.cursor_of(size_class, 0);
+    bool lacks_shared = false;
+    EXPECT_EQ(supply.take_shared(env, size_class, 4, Cursor{cell.value}, lacks_shared).count, 0u);
+    EXPECT_TRUE(lacks_shared);
+    const SlabGrant first = supply.bring_shared(env, Cursor{cell.value}, size_class, 4);
+    ASSERT_EQ(first.count, 4u);
+    EXPECT_EQ(supply.word(env, first.slab).pages(), 4u);
+    EXPECT_EQ(cell.value, Cursor::of(first.slab + 1u, 0).raw);
+    std::uint32_t returned = 0;
+    ASSERT_EQ(supply.slabs.reserve(env, first.slab, size_class, 4, returned).count, 4u);
+    EXPECT_EQ(supply.take_shared(env, size_class, 4, Cursor{cell.value}, lacks_shared).count, 0u);
+    EXPECT_EQ(cell.value, Cursor::of(0, first.slab + 1u).raw) << "it is not set aside";
+    lacks_shared = false;
+    EXPECT_EQ(supply.take_shared(env, size_class, 4, Cursor{cell.value}, lacks_shared).count, 0u);
+    EXPECT_FALSE(lacks_shared) << "there is a slab of the largest size";
+    (void)supply.slabs.add_credits(env, first.slab, 3);
+    EXPECT_EQ(supply.take_shared(env, size_class, 4, Cursor{cell.value}, lacks_shared).count, 3u);
+    EXPECT_EQ(cell.value, Cursor::of(first.slab + 1u, 0).raw) << "it is not taken up again";
+    EXPECT_EQ(supply.word(env, first.slab).credits(), 0);
+}
+
+TEST(OwnSlabs, NoSlabIsSharedWherePagesAreFew) {
+    TinyArena arena;
+    const HeapLayout layout = arena.reset(with_shared_slab(16));
+    const auto heap = Heap<solo_env>::over(arena.base(), layout);
+    const unsigned size_class = size_class_of(max_slot_bytes);
+    solo_env env;
+    ASSERT_TRUE(heap.supply().pages.claim_at(env, 8, 8));
+    EXPECT_EQ(heap.supply().bring_shared(env, Cursor{}, size_class, 4).count, 0u);
+    EXPECT_EQ(heap.supply().cursor_of(size_class, 0).value, 0u);
+    EXPECT_EQ(heap.control(ControlCell::free_pages).value, 8u);
+}
+
+TEST(OwnSlabs, SmallAndLargeGroupsOfOneClassMeet) {
+    Scenario scenario = three_warps(24);
+    scenario.slab_log2_pages = 2;
+    run_on_heap<4>(scenario, 3000, [](auto& env, const auto& pool, std::uint64_t seed) {
+        for (unsigned round = 0; round < 4; ++round) {
+            // Now the whole warp, now a lane of it.
+            const bool alone = ((seed + round + env.thread() / 4) & 1u) != 0;
+            const LaneMask lanes = alone ? LaneMask{1} << env.lane() : 0xfu;
+            Status status;
+            auto* const block =
+                static_cast<std::uint32_t*>(pool.heap().allocate(env, lanes, max_slot_bytes, min_slot_bytes, status));
+            expect(env, block != nullptr, "a block was refused");
+            *block = env.thread();
+            env.pause(0);
+            expect(env, *block == env.thread(), "two have one block");
+            pool.heap().deallocate(env, lanes, block);
+            env.sync(0xfu);
+        }
+    });
+}
+
+TEST(OwnSlabs, BehindALargerSlabLiesTheNextPlace) {
+    TinyArena arena;
+    const HeapLayout layout = arena.reset(with_shared_slab(16));
+    const auto heap = Heap<solo_env>::over(arena.base(), layout);
+    const auto& supply = heap.supply();
+    const unsigned size_class = size_class_of(max_slot_bytes);
+    solo_env env;
+    ASSERT_TRUE(supply.pages.claim_at(env, 0, 4));
+    (void)supply.slab_of_pages(env, 0, size_class, 2, 0);
+    EXPECT_EQ(supply.free_place_at_rover(env, 2), 4u);
+    EXPECT_EQ(supply.free_place_at_rover(env, 2), 6u) << "the rover is behind the slab now";
+    ASSERT_TRUE(supply.pages.claim_at(env, 8, 1));
+    EXPECT_EQ(supply.free_place_at_rover(env, 2), no_page) << "no slab, so nothing tells where the next place is";
+}
+
 TEST(OwnSlabs, AFullHeapSaysSoToAGroup) {
     run_on_heap<4>(one_warp(2), 500, [](auto& env, const auto& pool, std::uint64_t) {
         Status status;

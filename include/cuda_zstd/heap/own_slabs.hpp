@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Slabs for one group: a group whose slots fill several pages takes a slab of its own, and waits for nobody.
+// Slots for groups that fill several pages: the first ones of a processor share its cursor's slab, the others take
+// slabs of their own. None waits for another.
 //
-// Invariant: such a slab is in no cursor. While its group has all of its slots it is in no list either; what the group
-// leaves of it lies in the processor's list, and goes before new pages.
+// Invariant: a slab of one group's own is in no cursor. While its group has all of its slots it is in no list either;
+// what the group leaves of it lies in the processor's list, and goes before new pages. A cursor's slab that such a
+// group has found used up is its next one, with none before it: so the groups that follow do not subtract from it, and
+// the first that finds credits again makes it the present one.
 //
 // The way that most of these groups go is one function that calls none: each call of another would wait for its return
 // address, which lies behind the first-level cache after every acquire.
@@ -22,8 +25,10 @@ namespace cuda_zstd {
 template <class Env>
 struct OwnSlabs : PageRuns<Env> {
     using Shelf = SlabShelf<Env>;
-    using Shelf::list_of, Shelf::word, Shelf::settle, Shelf::published, Shelf::stations, Shelf::slabs, Shelf::pages,
-        Shelf::no_slab;
+    template <class T>
+    using atom = typename Env::template atom<T>;
+    using Shelf::cursor_of, Shelf::list_of, Shelf::word, Shelf::settle, Shelf::published, Shelf::stations, Shelf::slabs,
+        Shelf::pages, Shelf::no_slab;
 
     /// Whether a group's slots had better be a slab of their own: they fill one of two pages or more nearly, or are
     /// many pages.
@@ -34,6 +39,32 @@ struct OwnSlabs : PageRuns<Env> {
     }
     static constexpr std::uint32_t many_pages = 8;
 
+    /// Slots of the slab that such groups share, for one that found the cursor as `seen`, without a present slab or
+    /// with one that had nothing left. A count of 0: the slab had none; `lacks_shared` becomes true where there is no
+    /// such slab, or one that is smaller than it may be. Cost: a load, and where there are slots an atomic.
+    CUDA_ZSTD_INLINE SlabGrant take_shared(Env& env, unsigned size_class, std::uint32_t want, Cursor seen,
+                                           bool& lacks_shared) const {
+        SlabGrant grant{no_slab, 0, 0};
+        Cursor left = seen;
+        if (seen.current_plus_1() != 0) {
+            // Used up: set aside, so that the groups that follow do not subtract from it.
+            if (seen.wants_next()) left = Cursor::of(0, seen.current_plus_1());
+        } else if (seen.raw == 0) {
+            lacks_shared = true;
+        } else if (!seen.busy()) {
+            const std::uint32_t shared = seen.next_plus_1() - 1u;
+            const SlabWord now{env.load(slabs.words[shared], Order::relaxed)};
+            lacks_shared = now.credits() <= 0 && now.log2_pages() < this->slab_log2_pages;
+            if (now.credits() > 0) grant = reserve_in(env, shared, size_class, want);
+            if (grant.count != 0) left = Cursor::of(shared + 1u, 0);
+        }
+        // The slab stays in the cursor, so there is nothing to release.
+        std::uint64_t expected = seen.raw;
+        if (left.raw != seen.raw)
+            (void)env.compare_exchange(cursor_of(size_class, stations.here(env)), expected, left.raw, Order::relaxed);
+        return grant;
+    }
+
     /// Slots for a group that fills_a_slab: a new slab at the place that the processor's rover points out. A count of
     /// 0: that place is taken, or there are slabs or pages that go first; then search_own_slab. Cost: four atomics one
     /// after the other.
@@ -43,9 +74,9 @@ struct OwnSlabs : PageRuns<Env> {
         const std::uint32_t log2_pages = log2_pages_for(want * slot_bytes_of(size_class));
         if (!SlabList<Env>::seems_empty(env.load(*list.head, Order::relaxed)) || log2_pages > this->slab_log2_pages)
             return none;
-        const std::uint32_t place = this->place_at_rover(env, 1u << log2_pages);
         // A look first: at a heap with no pages moves would keep others from proving that they are refused.
-        if (place == no_page || !pages.seems_free(env, place, 1u << log2_pages)) return none;
+        const std::uint32_t place = this->free_place_at_rover(env, 1u << log2_pages);
+        if (place == no_page) return none;
         stations.begin_move(env);
         if (!pages.claim_at(env, place, 1u << log2_pages)) {
             stations.end_move(env);
@@ -63,15 +94,52 @@ struct OwnSlabs : PageRuns<Env> {
         const std::uint32_t listed = list.pop(env);
         if (listed == no_slab)
             return finish(env, list, this->make_slab(env, size_class, this->size_for(size_class, want), want));
-        std::uint32_t returned = 0;
-        const SlabGrant grant = slabs.reserve(env, listed, size_class, want, returned);
-        if (returned != 0) this->give_back(env, listed, returned);
+        const SlabGrant grant = reserve_in(env, listed, size_class, want);
         settle(env, listed);
         stations.end_move(env);
         return grant;
     }
 
+    /// Brings a cursor that lacks_shared a slab of the largest size, in place of a smaller one, while three quarters of
+    /// the pages are free: so what few blocks of many sizes hold back that way is bounded. A count of 0: it did not.
+    CUDA_ZSTD_RARE SlabGrant bring_shared(PassedEnv<Env> env, Cursor seen, unsigned size_class,
+                                          std::uint32_t want) const {
+        SlabGrant grant{no_slab, 0, 0};
+        // Only where there are plenty of pages, and a slab holds several groups.
+        const std::uint32_t log2_pages = this->slab_log2_pages;
+        if ((page_bytes << log2_pages) < 2u * want * slot_bytes_of(size_class) || pages.has_far(env)) return grant;
+        if (env.load(*pages.free_count, Order::relaxed) <= pages.pages_now(env) / 4u * 3u) return grant;
+        atom<std::uint64_t>& cursor = cursor_of(size_class, stations.here(env));
+        if (env.load(cursor, Order::relaxed) != seen.raw) return grant;
+        std::uint64_t expected = seen.raw;
+        stations.begin_move(env);
+        if (!env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) {
+            stations.cancel_move(env);
+            return grant;
+        }
+        const std::uint32_t slab = this->claim_pages(env, 1u << log2_pages, ClaimEffort::tries);
+        if (slab == no_page) {
+            env.store(cursor, seen.raw, Order::release);
+            if (seen.next_plus_1() != 0) published(env, seen.next_plus_1() - 1u);
+        } else {
+            (void)this->slab_of_pages(env, slab, size_class, log2_pages, 0);
+            env.store(cursor, Cursor::of(slab + 1u, 0).raw, Order::release);
+            grant = reserve_in(env, slab, size_class, want);
+            published(env, slab);
+            if (seen.next_plus_1() != 0) settle(env, seen.next_plus_1() - 1u);
+        }
+        stations.end_move(env);
+        return grant;
+    }
+
 private:
+    CUDA_ZSTD_INLINE SlabGrant reserve_in(Env& env, std::uint32_t slab, unsigned size_class, std::uint32_t want) const {
+        std::uint32_t returned = 0;
+        const SlabGrant grant = slabs.reserve(env, slab, size_class, want, returned);
+        if (returned != 0) this->give_back(env, slab, returned);
+        return grant;
+    }
+
     /// Of a slab for slots of so many bytes, one at least.
     static CUDA_ZSTD_INLINE std::uint32_t log2_pages_for(std::uint32_t bytes) {
         return bytes <= page_bytes ? 0u : highest_bit((bytes - 1u) >> page_shift) + 1u;

@@ -59,6 +59,13 @@ struct Rovers {
                    env.fetch_add(position(index), std::uint64_t{step} * places, Order::relaxed)) &
                ~(step - 1u);
     }
+    /// Passes a place of `step` pages at `end` or behind it, where the caller's rover has not passed that.
+    CUDA_ZSTD_INLINE std::uint32_t pass_from(Env& env, std::uint32_t end, std::uint32_t step) const {
+        std::uint64_t at = env.load(position(index), Order::relaxed);
+        if (at < end && env.compare_exchange(position(index), at, std::uint64_t{end} + step, Order::relaxed))
+            return end;
+        return pass(env, step, 1);
+    }
     /// The page that is `at` on the caller's rover's way. It may lie behind the last of the map's `pages`.
     CUDA_ZSTD_INLINE std::uint32_t place_of(std::uint32_t at, std::uint32_t pages) const {
         const std::uint32_t groups = ((pages - 1u) >> log2_group_pages) + 1u;

@@ -112,22 +112,27 @@ struct SlabReclaim : SlabShelf<Env> {
         stations.end_move(env);
     }
 
-    /// Takes empty slabs out of a cursor and retires them; as a part of a move. Returns how many.
+    /// Takes empty slabs out of a cursor and retires them; as a part of a move. Returns how many. A cursor that changes
+    /// meanwhile is looked at again, since nobody would tell again of a slab that stays empty; one that is busy is not:
+    /// whoever made it so tells.
     CUDA_ZSTD_HD unsigned drain_cursor(Env& env, atom<std::uint64_t>& cursor) const {
-        const Cursor seen{env.load(cursor, Order::acquire)};
-        if (seen.raw == 0 || seen.busy()) return 0;
         const auto is_empty = [&](std::uint32_t slab_plus_1) {
             return slab_plus_1 != 0 && word(env, slab_plus_1 - 1u).all_free();
         };
-        const bool drops_current = is_empty(seen.current_plus_1());
-        const bool drops_next = is_empty(seen.next_plus_1());
-        if (!drops_current && !drops_next) return 0;
-        std::uint64_t expected = seen.raw;
-        const Cursor left = Cursor::of(drops_current ? 0 : seen.current_plus_1(), drops_next ? 0 : seen.next_plus_1());
-        if (!env.compare_exchange(cursor, expected, left.raw, Order::acq_rel)) return 0;
-        if (drops_current) settle(env, seen.current_plus_1() - 1u);
-        if (drops_next) settle(env, seen.next_plus_1() - 1u);
-        return drops_current + drops_next;
+        for (;;) {
+            const Cursor seen{env.load(cursor, Order::acquire)};
+            if (seen.raw == 0 || seen.busy()) return 0;
+            const bool drops_current = is_empty(seen.current_plus_1());
+            const bool drops_next = is_empty(seen.next_plus_1());
+            if (!drops_current && !drops_next) return 0;
+            std::uint64_t expected = seen.raw;
+            const Cursor left =
+                Cursor::of(drops_current ? 0 : seen.current_plus_1(), drops_next ? 0 : seen.next_plus_1());
+            if (!env.compare_exchange(cursor, expected, left.raw, Order::acq_rel)) continue;
+            if (drops_current) settle(env, seen.current_plus_1() - 1u);
+            if (drops_next) settle(env, seen.next_plus_1() - 1u);
+            return drops_current + drops_next;
+        }
     }
 
     /// Takes all slabs of a list off, retires the empty ones, and puts the others back in their order; as a part of a

@@ -71,6 +71,22 @@ struct SlabShelf {
         const std::uint32_t place = rovers.place_of(rovers.pass(env, count, 1), all_pages);
         return place + count <= all_pages ? place : no_page;
     }
+    /// The same, of pages that seem to be free: no_page where they do not. Where a larger slab lies, all of its places
+    /// are taken: then a place behind it.
+    CUDA_ZSTD_INLINE std::uint32_t free_place_at_rover(Env& env, std::uint32_t count) const {
+        const std::uint32_t all_pages = pages.pages_now(env);
+        if (pages.near_now(env) != 0 || all_pages == 0) return no_page;
+        const auto rovers = this->rovers(env);
+        std::uint32_t at = rovers.pass(env, count, 1);
+        std::uint32_t place = rovers.place_of(at, all_pages);
+        if (place + count > all_pages) return no_page;
+        if (pages.seems_free(env, place, count)) return place;
+        const PageEntry entry{env.load(entries[place], Order::relaxed)};
+        if (!entry.is_slab() || entry.log2_pages() == 0 || 1u << entry.log2_pages() <= count) return no_page;
+        at = rovers.pass_from(env, at - entry.pages_before() + (1u << entry.log2_pages()), count);
+        place = rovers.place_of(at, all_pages);
+        return place + count <= all_pages && pages.seems_free(env, place, count) ? place : no_page;
+    }
 
     /// Gives credits that a reservation did not use back to a slab that the caller does not hold.
     CUDA_ZSTD_HD void give_back(Env& env, std::uint32_t slab, std::uint32_t count) const {

@@ -41,9 +41,10 @@ struct SlabSupply : OwnSlabs<Env> {
                                                    std::uint64_t old_raw) {
         const unsigned station = supply->stations.here(env);
         const std::uint32_t slab_plus_1 = Cursor{cursor_raw}.current_plus_1();
+        const bool fills_a_slab = supply->fills_a_slab(size_class, want);
         if (slab_plus_1 != 0) {
             const SlabGrant part = SlabMap<Env>::granted(SlabWord{old_raw}, slab_plus_1 - 1u, size_class, want);
-            if (part.count == want) supply->prepare(env, size_class, station, cursor_raw, Haste::none);
+            if (part.count == want && !fills_a_slab) supply->prepare(env, size_class, station, cursor_raw, Haste::none);
             if (part.count != want) supply->give_back(env, slab_plus_1 - 1u, want - part.count);
             if (part.count != 0) return part;
             // Who was the first to find nothing moves the cursor on; the others take from the slab that follows.
@@ -53,10 +54,13 @@ struct SlabSupply : OwnSlabs<Env> {
                 if (next.count != 0) return next;
             }
         }
-        if (supply->fills_a_slab(size_class, want)) {
-            SlabGrant own = supply->take_own_slab(env, size_class, want);
-            if (own.count == 0) own = supply->search_own_slab(env, size_class, want);
-            if (own.count != 0) return own;
+        if (fills_a_slab) {
+            bool lacks_shared = false;
+            SlabGrant grant = supply->take_shared(env, size_class, want, Cursor{cursor_raw}, lacks_shared);
+            if (lacks_shared) grant = supply->bring_shared(env, Cursor{cursor_raw}, size_class, want);
+            if (grant.count == 0) grant = supply->take_own_slab(env, size_class, want);
+            if (grant.count == 0) grant = supply->search_own_slab(env, size_class, want);
+            if (grant.count != 0) return grant;
         }
         return supply->refill(env, size_class, station, want, Cursor{cursor_raw});
     }
