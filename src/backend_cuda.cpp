@@ -3,6 +3,7 @@
 #include "backends.hpp"
 #include "cuda_zstd/host/error.hpp"
 #include "fork_guard.hpp"
+#include "stream_calls.hpp"
 #include "trace_nvtx.hpp"
 
 #include <cstdio>
@@ -117,22 +118,13 @@ public:
         require_alive();
         const DefaultStreamScope device(*this, stream);
         require_own(stream);
-        unsigned long long id = 0;
-        check_cuda(cudaStreamGetId(stream, &id), "cudaStreamGetId");
-        return id;
+        return streams_.id(stream);
     }
 
     bool is_capturing(cudaStream_t stream) override {
         require_alive();
         const DefaultStreamScope device(*this, stream);
-        cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-        const cudaError_t error = cudaStreamIsCapturing(stream, &status);
-        if (error == cudaErrorStreamCaptureImplicit) {
-            (void)cudaGetLastError();
-            return true;
-        }
-        check_cuda(error, "cudaStreamIsCapturing");
-        return status != cudaStreamCaptureStatusNone;
+        return streams_.is_capturing(stream);
     }
 
     bool captures_go_on() override {
@@ -378,6 +370,7 @@ private:
 
     int device_ = 0;
     cudaDeviceProp properties_{};
+    const StreamCalls streams_;
     std::mutex error_mutex_;
     std::exception_ptr task_error_;
 };

@@ -2,7 +2,7 @@
 // How blocks are taken, cut and given back.
 #include "cuda_zstd/host/block_heap.hpp"
 
-#include "ticks.hpp"
+#include "coarse_clock.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -34,7 +34,7 @@ BlockHeap::BlockHeap(Strategy strategy, StreamOrder& order, Settling settling)
 
 Block& BlockHeap::make(Region& region, std::byte* ptr, std::size_t bytes) {
     Block& block = make_piece(region, ptr, bytes);
-    block.stamp(ticks_now());
+    block.stamp(coarse_now_ns());
     return block;
 }
 
@@ -51,16 +51,16 @@ Block& BlockHeap::make_piece(Region& region, std::byte* ptr, std::size_t bytes) 
 
 void BlockHeap::give(Block& block, Dependencies dependencies) noexcept {
     block.dependencies = std::move(dependencies);
-    make_pending(block, ticks_now(), pending_.end());
+    make_pending(block, coarse_now_ns(), pending_.end());
 }
 
 bool BlockHeap::post(std::span<Block* const> blocks) noexcept {
     // Before they are others' to merge.
     const bool is_worth_merging = goes_on(blocks);
-    const std::uint64_t ticks = ticks_now();
+    const std::uint64_t time_ns = coarse_now_ns();
     Block* newest = nullptr;
     for (Block* block : blocks)
-        block->node.posted = {std::exchange(newest, block), ticks};
+        block->node.posted = {std::exchange(newest, block), time_ns};
     Block*& last = blocks.front()->node.posted.next;
     last = posted_.load(std::memory_order_relaxed);
     // All are taken at once, so it does no harm if the newest was taken, and posted again, in between.
@@ -96,7 +96,7 @@ bool BlockHeap::post(std::span<Block* const> blocks, const TicketRef& ticket) no
 /// For a block in no list.
 Taken BlockHeap::hand_out(Block& block) {
     block.state = Block::State::live;
-    block.stamp(ticks_now());
+    block.stamp(coarse_now_ns());
     --free_blocks_;
     free_bytes_ -= block.bytes;
     Taken taken{&block, std::move(block.dependencies), Origin::own};

@@ -38,6 +38,8 @@ const DriverApi& driver_api() {
         load(loaded.mem_map, "cuMemMap");
         load(loaded.mem_unmap, "cuMemUnmap");
         load(loaded.mem_set_access, "cuMemSetAccess");
+        load(loaded.stream_get_id, "cuStreamGetId");
+        load(loaded.stream_is_capturing, "cuStreamIsCapturing");
         return loaded;
     }();
     return api;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The driver's virtual memory calls, found at run time.
+// The driver's calls that the runtime has no form of, or a slower one, found at run time.
 // Invariant: libcuda is not linked, so a program starts where no driver is installed; the table is made only where a
 // device answers.
 #pragma once
@@ -19,6 +19,8 @@ struct DriverApi {
     decltype(&cuMemMap) mem_map;
     decltype(&cuMemUnmap) mem_unmap;
     decltype(&cuMemSetAccess) mem_set_access;
+    decltype(&cuStreamGetId) stream_get_id;
+    decltype(&cuStreamIsCapturing) stream_is_capturing;
 };
 
 /// Throws `cuda_error` that names the entry point that the driver has not.

@@ -232,7 +232,7 @@ std::vector<const BlockRecord*> LiveTable::live() const {
         if (is_callers(record)) records.push_back(&record);
     });
     std::sort(records.begin(), records.end(), [](const auto* a, const auto* b) {
-        return a->ticks != b->ticks ? a->ticks < b->ticks : a->sequence() < b->sequence();
+        return a->time_ns != b->time_ns ? a->time_ns < b->time_ns : a->sequence() < b->sequence();
     });
     return records;
 }

@@ -81,7 +81,7 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
     (void)record->begin(record->word(), piece.bytes, bytes);
     record->stream_id = stream.id;
     // A block was stamped when it was taken: one look at the clock.
-    record->ticks = is_slot ? ticks_now() : std::uint64_t{piece.block->timestamp};
+    record->time_ns = is_slot ? coarse_now_ns() : std::uint64_t{piece.block->timestamp};
     if (kind == PoolKind::device) device_pools_.fetch_add(1, relaxed);
     const OwnersStay stay(counting.lock());
     const std::uint64_t sequence = counting.next_sequence();

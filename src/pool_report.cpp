@@ -107,20 +107,20 @@ std::vector<PoolBlock> MemoryPoolManager::State::snapshot() const {
     require_own_process();
     // Alone, so that no block is seen both live and free.
     const Alone alone(*this);
-    const TickScale now;
+    const std::uint64_t now = now_ns();
     std::vector<PoolBlock> blocks;
     live_.for_each([&](const Record& record) {
         const bool is_free = record.state() == Record::State::cached;
         blocks.push_back({record.ptr(), is_free ? record.usable_bytes() : record.requested_bytes(), is_free,
-                          is_free ? now.ns() : begin_.ns_at(record.ticks, now)});
+                          is_free ? now : record.time_ns});
     });
     const auto add_free = [&](const Block& block) {
-        blocks.push_back({block.ptr, block.bytes, true, begin_.ns_at(block.timestamp, now)});
+        blocks.push_back({block.ptr, block.bytes, true, block.timestamp});
     };
     large_.for_each_free(add_free);
     medium_.for_each_free(add_free);
-    small_.for_each_free([&](std::byte* ptr, std::size_t bytes, std::uint64_t ticks) {
-        blocks.push_back({ptr, bytes, true, begin_.ns_at(ticks, now)});
+    small_.for_each_free([&](std::byte* ptr, std::size_t bytes, std::uint64_t time_ns) {
+        blocks.push_back({ptr, bytes, true, time_ns});
     });
     std::sort(blocks.begin(), blocks.end(), [](const PoolBlock& a, const PoolBlock& b) { return a.ptr < b.ptr; });
     return blocks;
@@ -130,11 +130,11 @@ std::string MemoryPoolManager::State::live_blocks_text() const {
     require_own_process();
     const Alone alone(*this);
     const std::vector<const Record*> records = live_.live();
-    const TickScale now;
+    const std::uint64_t now = now_ns();
     std::string text = "Allocated blocks: " + std::to_string(records.size()) + "\n";
     char line[192];
     for (const Record* record : records) {
-        const double age_s = static_cast<double>(now.ns() - begin_.ns_at(record->ticks, now)) / 1e9;
+        const double age_s = static_cast<double>(now - record->time_ns) / 1e9;
         std::snprintf(line, sizeof line, "  %p  %12zu bytes  %-6s  stream %llu  allocation %llu  age %.3f s\n",
                       static_cast<void*>(record->ptr()), record->requested_bytes(), to_string(record->kind()),
                       static_cast<unsigned long long>(record->stream_id),

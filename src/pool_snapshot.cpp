@@ -3,7 +3,6 @@
 #include "cuda_zstd/host/error.hpp"
 #include "pool_state.hpp"
 #include "snapshot_writer.hpp"
-#include "ticks.hpp"
 
 #include <cerrno>
 #include <chrono>
@@ -71,8 +70,8 @@ void MemoryPoolManager::State::write_snapshot(std::FILE* to) const {
 
     // Alone, so that no block is seen both live and free.
     const Alone alone(*this);
-    const TickScale now;
-    const auto age_ns = [&](std::uint64_t timestamp) { return now.ns() > timestamp ? now.ns() - timestamp : 0; };
+    const std::uint64_t now = now_ns();
+    const auto age_ns = [&](std::uint64_t timestamp) { return now > timestamp ? now - timestamp : 0; };
     // In threads' magazines: few.
     std::vector<const Record*> cached;
     out.raw(",\n\"arenas\":[");
@@ -90,8 +89,7 @@ void MemoryPoolManager::State::write_snapshot(std::FILE* to) const {
             return;
         }
         out.row(first, address_of(record.ptr()), record.requested_bytes(), record.usable_bytes(),
-                static_cast<std::uint64_t>(record.kind()), record.stream_id, record.sequence(),
-                age_ns(begin_.ns_at(record.ticks, now)));
+                static_cast<std::uint64_t>(record.kind()), record.stream_id, record.sequence(), age_ns(record.time_ns));
     });
     out.raw("],\n\"free_columns\":[\"address\",\"bytes\",\"pool\",\"age_ns\"],\n\"free\":[");
     first = true;
@@ -99,13 +97,11 @@ void MemoryPoolManager::State::write_snapshot(std::FILE* to) const {
         out.row(first, address_of(ptr), bytes, static_cast<std::uint64_t>(kind), age_ns(timestamp));
     };
     for (const Record* record : cached)
-        add_free(record->ptr(), record->usable_bytes(), record->kind(), now.ns());
-    large_.for_each_free(
-        [&](const Block& b) { add_free(b.ptr, b.bytes, PoolKind::large, begin_.ns_at(b.timestamp, now)); });
-    medium_.for_each_free(
-        [&](const Block& b) { add_free(b.ptr, b.bytes, PoolKind::medium, begin_.ns_at(b.timestamp, now)); });
-    small_.for_each_free([&](const std::byte* ptr, std::size_t bytes, std::uint64_t ticks) {
-        add_free(ptr, bytes, PoolKind::small, begin_.ns_at(ticks, now));
+        add_free(record->ptr(), record->usable_bytes(), record->kind(), now);
+    large_.for_each_free([&](const Block& b) { add_free(b.ptr, b.bytes, PoolKind::large, b.timestamp); });
+    medium_.for_each_free([&](const Block& b) { add_free(b.ptr, b.bytes, PoolKind::medium, b.timestamp); });
+    small_.for_each_free([&](const std::byte* ptr, std::size_t bytes, std::uint64_t time_ns) {
+        add_free(ptr, bytes, PoolKind::small, time_ns);
     });
     out.raw("],\n\"sites\":{");
     comma = "\n";

@@ -220,7 +220,6 @@ private:
     /// ends, nor its capture begin before it is announced.
     std::mutex registered_mutex_;
     std::unordered_map<std::uint64_t, Registered> registered_;
-    const detail::TickScale begin_;
     std::atomic<std::uint64_t> failed_{0};
     std::atomic<std::uint64_t> host_waits_{0};
     std::atomic<std::uint64_t> resets_{0};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "cuda_zstd/host/small_pool.hpp"
 
-#include "ticks.hpp"
+#include "coarse_clock.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -94,7 +94,7 @@ bool SmallPool::settle(SizeClass& size_class) {
         std::deque<FreeSlot>& slots = entry->second;
         while (!slots.empty() && order_.is_complete(*slots.front().ticket)) {
             const FreeSlot& oldest = slots.front();
-            size_class.settled.push_back({oldest.ptr, oldest.slab, nullptr, oldest.ticks});
+            size_class.settled.push_back({oldest.ptr, oldest.slab, nullptr, oldest.time_ns});
             slots.pop_front();
         }
         entry = slots.empty() ? size_class.by_stream.erase(entry) : std::next(entry);
@@ -164,7 +164,7 @@ bool SmallPool::has_surplus(const SizeClass& size_class) noexcept {
 }
 
 std::size_t SmallPool::give(std::span<const GivenSlot> slots, const TicketRef& ticket) noexcept {
-    const std::uint64_t ticks = ticks_now();
+    const std::uint64_t time_ns = coarse_now_ns();
     std::size_t next = 0;
     while (next != slots.size())
         try {
@@ -173,7 +173,7 @@ std::size_t SmallPool::give(std::span<const GivenSlot> slots, const TicketRef& t
             const auto add_all = [&](auto& list) {
                 for (; next != slots.size() && slots[next].slab->size_class == &size_class; ++next) {
                     Slab& slab = *slots[next].slab;
-                    list.push_back({slots[next].ptr, &slab, ticket, ticks});
+                    list.push_back({slots[next].ptr, &slab, ticket, time_ns});
                     if (++slab.free_slots == slab.slots) ++size_class.empty_slabs;
                 }
             };
@@ -266,10 +266,10 @@ void SmallPool::for_each_free(const std::function<void(std::byte*, std::size_t, 
         for (const auto& size_class : shard) {
             const std::lock_guard lock(size_class->mutex);
             for (const FreeSlot& slot : size_class->settled)
-                visit(slot.ptr, size_class->slot_bytes, slot.ticks);
+                visit(slot.ptr, size_class->slot_bytes, slot.time_ns);
             for (const auto& [id, slots] : size_class->by_stream)
                 for (const FreeSlot& slot : slots)
-                    visit(slot.ptr, size_class->slot_bytes, slot.ticks);
+                    visit(slot.ptr, size_class->slot_bytes, slot.time_ns);
         }
 }
 

@@ -6,10 +6,10 @@
 // takes blocks.
 #pragma once
 
+#include "coarse_clock.hpp"
 #include "magazine.hpp"
 #include "owned_lock.hpp"
 #include "tally.hpp"
-#include "ticks.hpp"
 
 #include <array>
 #include <atomic>
@@ -54,7 +54,7 @@ public:
         const Granted granted{record->begin(word, usable_bytes, bytes), next_sequence()};
         set_cached(cached_bytes() - usable_bytes);
         magazine->last_use = ++uses_;
-        record->ticks = ticks_now();
+        record->time_ns = coarse_now_ns();
         tally.hit(kind, index, bytes, usable_bytes, shared_.published);
         ++magazine->count.allocations;
         record->publish(word.renewed(BlockRecord::State::live, granted.sequence, kind,

@@ -117,7 +117,7 @@ TEST(SlabMap, EachSlotIsClaimedOnceWhileSlabsComeAndGo) {
     const auto claim_at = [&](const std::byte* ptr) -> bool {
         BlockRecord* record = map.find(ptr);
         if (record == nullptr || record->claim(ptr, State::live).state() != State::claimed) return false;
-        mistakes.fetch_add(record->ptr() != ptr || record->ticks != record->word().sequence());
+        mistakes.fetch_add(record->ptr() != ptr || record->time_ns != record->word().sequence());
         record->become_plain(State::absent);
         claims.fetch_add(1);
         return true;
@@ -142,7 +142,7 @@ TEST(SlabMap, EachSlotIsClaimedOnceWhileSlabsComeAndGo) {
         const std::size_t begin = random() % places * place_bytes + random() % 64 * 256;
         Slab& slab = map.add(address(begin), 64 * KiB, 1024, 0);
         for (std::uint32_t i = 0; i < slab.slots; ++i) {
-            slab.records()[i].ticks = ++number;
+            slab.records()[i].time_ns = ++number;
             hand_out(slab.records()[i], number);
         }
         newest.store(slab.base);

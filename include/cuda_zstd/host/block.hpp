@@ -52,7 +52,7 @@ struct IndexNode {
     /// Freed with no lock, and not seen by the heap yet.
     struct Posted {
         Block* next;
-        std::uint64_t ticks;
+        std::uint64_t time_ns;
     };
     union {
         Treap treap{};
@@ -76,12 +76,12 @@ struct alignas(64) Block {
     boost::intrusive::list_member_hook<> age_hook;
     Dependencies dependencies;
     Region* region = nullptr;
-    /// Of the last change of state, in ticks of the processor's clock: 62 bits are 40 years and more.
+    /// Of the last change of state, in nanoseconds of the steady clock: 62 bits are 146 years.
     std::uint64_t timestamp : 62 = 0;
     State state : 2 = State::live;
 
     std::byte* end() const noexcept { return ptr + bytes; }
-    void stamp(std::uint64_t ticks) noexcept { timestamp = ticks & ~std::uint64_t{0} >> 2; }
+    void stamp(std::uint64_t time_ns) noexcept { timestamp = time_ns & ~std::uint64_t{0} >> 2; }
 };
 static_assert(sizeof(Block) <= 128, "the metadata of a block is bounded");
 

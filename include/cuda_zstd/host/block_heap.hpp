@@ -89,7 +89,7 @@ public:
         Block* newest = posted_.exchange(nullptr, std::memory_order_acquire);
         for (AgeList::iterator place = pending_.end(); newest != nullptr;) {
             Block& block = *std::exchange(newest, newest->node.posted.next);
-            place = make_pending(block, block.node.posted.ticks, place);
+            place = make_pending(block, block.node.posted.time_ns, place);
             visit(block);
         }
     }
@@ -147,9 +147,9 @@ private:
     void list_before(Block& block, Home& home, AgeList::iterator place) noexcept;
     AgeList::iterator unlist(Block& block) noexcept;
     bool goes_on(std::span<Block* const> blocks) noexcept;
-    AgeList::iterator make_pending(Block& block, std::uint64_t ticks, AgeList::iterator place) noexcept {
+    AgeList::iterator make_pending(Block& block, std::uint64_t time_ns, AgeList::iterator place) noexcept {
         block.state = Block::State::pending;
-        block.stamp(ticks);
+        block.stamp(time_ns);
         ++free_blocks_;
         free_bytes_ += block.bytes;
         return pending_.insert(place, block);

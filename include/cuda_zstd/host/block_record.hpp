@@ -25,8 +25,8 @@ struct SizeClass;
 /// Of a slot all, of another block the first half.
 struct alignas(32) BlockRecord : SharedWord<std::atomic<std::uint64_t>> {
     union {
-        /// When it was allocated, of a live block; ticks.hpp.
-        std::uint64_t ticks = 0;
+        /// When it was allocated, of a live block, on the steady clock.
+        std::uint64_t time_ns = 0;
         /// Of a cached or a spare one: in its chain.
         BlockRecord* next;
     };

@@ -35,8 +35,8 @@ struct FreeSlot {
     std::byte* ptr = nullptr;
     Slab* slab = nullptr;
     TicketRef ticket;
-    /// Of the free; ticks.hpp.
-    std::uint64_t ticks = 0;
+    /// Of the free.
+    std::uint64_t time_ns = 0;
 };
 
 /// A slot that is taken; `slab` is null when there is none.
@@ -96,7 +96,8 @@ public:
     void clear();
 
     FreeFigures figures() const;
-    void for_each_free(const std::function<void(std::byte* ptr, std::size_t bytes, std::uint64_t ticks)>& visit) const;
+    void
+    for_each_free(const std::function<void(std::byte* ptr, std::size_t bytes, std::uint64_t time_ns)>& visit) const;
     std::string check() const;
 
 private:
