@@ -171,8 +171,7 @@ BlockRecord& LiveTable::insert(std::byte* ptr, Slab& slab) {
     return record;
 }
 
-BlockRecord* LiveTable::find(const void* ptr) const noexcept {
-    if (BlockRecord* slot = slabs_.find(ptr)) return slot;
+BlockRecord* LiveTable::find_in_parts(const void* ptr) const noexcept {
     return state_->part(ptr).find(ptr);
 }
 

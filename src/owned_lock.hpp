@@ -79,14 +79,19 @@ private:
 template <class Threads>
 class BasicOwnersStay {
 public:
-    explicit BasicOwnersStay(BasicOwnedLock<Threads>& lock) noexcept : lock_(lock) {
-        if (lock_.is_owned())
+    enum class Known : std::uint8_t { nothing, owner };
+    static constexpr Known known_owner = Known::owner;
+
+    /// `known`: whether the lock has an owner is known, and need not be asked.
+    explicit BasicOwnersStay(BasicOwnedLock<Threads>& lock, Known known = Known::nothing) noexcept
+        : lock_(lock), known_(known) {
+        if (known_ == Known::owner || lock_.is_owned())
             lock_.enter();
         else
             lock_.lock();
     }
     ~BasicOwnersStay() {
-        if (lock_.is_owned())
+        if (known_ == Known::owner || lock_.is_owned())
             lock_.leave();
         else
             lock_.unlock();
@@ -96,6 +101,7 @@ public:
 
 private:
     BasicOwnedLock<Threads>& lock_;
+    const Known known_;
 };
 
 using OwnedLock = BasicOwnedLock<ProcessThreads>;

@@ -15,15 +15,12 @@ namespace {
 constexpr auto relaxed = std::memory_order_relaxed;
 }
 
-MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate(std::size_t bytes, std::size_t alignment,
-                                                                     const StreamRef& stream, PoolKind kind) {
+/// `cache` is the thread's, or null.
+MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_elsewhere(std::size_t bytes, std::size_t alignment,
+                                                                               const StreamRef& stream, PoolKind kind,
+                                                                               ThreadCache* cache) {
     if (stream.life == StreamLife::captured) [[unlikely]]
         return allocate_for_graph(bytes, alignment, stream);
-    ThreadCache* cache = caches_.mine();
-    if (cache != nullptr && alignment <= granule_bytes && kind != PoolKind::device) {
-        const OwnersStay stay(cache->lock());
-        if (const Granted granted = cache->allocate(kind, bytes, stream.id); granted.ptr != nullptr) return granted;
-    }
     ThreadCache& counting = cache != nullptr ? *cache : caches_.nobodys();
     const std::uint64_t source_failures = large_.source_failures();
     Granted granted = allocate_from_pools(bytes, alignment, stream, kind, counting);
@@ -95,17 +92,12 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_from_pools(
     return {piece.ptr, sequence};
 }
 
-void MemoryPoolManager::State::deallocate(void* ptr, const StreamRef& stream, Record::State what) {
+/// `record` is where the block was a moment ago, or null.
+void MemoryPoolManager::State::deallocate_elsewhere(void* ptr, Record* record, const StreamRef& stream,
+                                                    Record::State what, ThreadCache* cache) {
     if (stream.life == StreamLife::captured) [[unlikely]] {
         const Turnstile::Passage passage(turnstile_);
         return graphs_.deallocate(ptr, stream);
-    }
-    ThreadCache* cache = caches_.mine();
-    Record* record = nullptr;
-    if (cache != nullptr && what == Record::State::live) {
-        const OwnersStay stay(cache->lock());
-        record = live_.find(ptr);
-        if (record != nullptr && cache->deallocate(*record, ptr, stream.id)) return;
     }
     if (deallocate_to_pools(ptr, record, stream, what, cache)) return;
     if (what == Record::State::live && device_arenas.free_block(ptr, stream.handle)) return;

@@ -37,6 +37,7 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
     ~State();
 
     using Granted = detail::Granted;
+    using Record = detail::BlockRecord;
     /// The stream as the pool's parts know it. Throws `usage_error` when it is being captured, naming `call`.
     detail::StreamRef stream_of(cudaStream_t stream, const char* call);
     detail::StreamRef stream_of(const RegisteredStream& stream, const char* call) const {
@@ -47,14 +48,33 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
         return {stream.handle(), stream.id(), detail::StreamLife::registered};
     }
 
-    /// Throws `usage_error`, `cuda_error`.
-    Granted allocate(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind);
+    /// Throws `usage_error`, `cuda_error`. In line is what a magazine can serve.
+    [[gnu::always_inline]] Granted allocate(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream,
+                                            PoolKind kind) {
+        detail::ThreadCache* const cache = caches_.mine();
+        if (cache != nullptr && alignment <= detail::granule_bytes && kind != PoolKind::device &&
+            stream.life != detail::StreamLife::captured) [[likely]] {
+            const detail::OwnersStay stay(cache->lock(), detail::OwnersStay::known_owner);
+            if (const Granted granted = cache->allocate(kind, bytes, stream.id); granted.ptr != nullptr) return granted;
+        }
+        return allocate_elsewhere(bytes, alignment, stream, kind, cache);
+    }
     PoolKind kind_of(std::size_t bytes) const noexcept {
         if (bytes < options.small_limit_bytes) return PoolKind::small;
         return bytes <= options.medium_limit_bytes ? PoolKind::medium : PoolKind::large;
     }
-    /// `what` is the state that the block must have: live, or device_arena.
-    void deallocate(void* ptr, const detail::StreamRef& stream, detail::BlockRecord::State what);
+    /// `what` is the state that the block must have: live, or device_arena. In line is what a magazine can take.
+    [[gnu::always_inline]] void deallocate(void* ptr, const detail::StreamRef& stream,
+                                           detail::BlockRecord::State what) {
+        detail::ThreadCache* const cache = caches_.mine();
+        Record* record = nullptr;
+        if (cache != nullptr && what == Record::State::live && stream.life != detail::StreamLife::captured) [[likely]] {
+            const detail::OwnersStay stay(cache->lock(), detail::OwnersStay::known_owner);
+            record = live_.find(ptr);
+            if (record != nullptr && cache->deallocate(*record, ptr, stream.id)) return;
+        }
+        deallocate_elsewhere(ptr, record, stream, what, cache);
+    }
     void reset();
     void trim(std::size_t keep_bytes);
     void reserve(std::size_t bytes);
@@ -122,7 +142,6 @@ struct __attribute__((visibility("hidden"))) MemoryPoolManager::State {
     detail::DeviceArenas device_arenas;
 
 private:
-    using Record = detail::BlockRecord;
     /// Memory that is taken from a pool and not yet the caller's.
     struct Piece {
         std::byte* ptr = nullptr;
@@ -147,6 +166,12 @@ private:
     detail::StreamRef captured(const RegisteredStream& stream, const char* call) const;
     [[noreturn]] void refuse(const RegisteredStream& stream, const char* call) const;
     void verify(const RegisteredStream& stream, const char* call) const;
+
+    // What no magazine serves.
+    Granted allocate_elsewhere(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind,
+                               detail::ThreadCache* cache);
+    void deallocate_elsewhere(void* ptr, Record* record, const detail::StreamRef& stream, Record::State what,
+                              detail::ThreadCache* cache);
 
     // The way to the pools, behind the turnstile.
     Granted allocate_for_graph(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream);

@@ -44,7 +44,10 @@ public:
     BlockRecord& insert(std::byte* ptr, Slab& slab);
     /// The record that the address has if it is that of a block out of the pools: claim() tells. Null where there is
     /// none. No lock of its own: the caller's, for which free_outgrown() waits.
-    BlockRecord* find(const void* ptr) const noexcept;
+    BlockRecord* find(const void* ptr) const noexcept {
+        BlockRecord* const slot = slabs_.find(ptr);
+        return slot != nullptr ? slot : find_in_parts(ptr);
+    }
     /// The address's record, in whatever state but absent; null where there is none. For anybody: with a lock.
     BlockRecord* find_beside_all(const void* ptr) const noexcept;
     /// Whether there are enough outgrown tables for free_outgrown(). One load.
@@ -68,6 +71,8 @@ public:
     std::string explain(const void* ptr) const;
 
 private:
+    BlockRecord* find_in_parts(const void* ptr) const noexcept;
+
     static constexpr unsigned worth_freeing = 16;
     struct State;
     SlabMap& slabs_;
