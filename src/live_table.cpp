@@ -171,9 +171,7 @@ BlockRecord& LiveTable::insert(std::byte* ptr, Slab& slab) {
     return record;
 }
 
-BlockRecord* LiveTable::find_in_parts(const void* ptr) const noexcept {
-    return state_->part(ptr).find(ptr);
-}
+BlockRecord* LiveTable::find_in_parts(const void* ptr) const noexcept { return state_->part(ptr).find(ptr); }
 
 BlockRecord* LiveTable::find_beside_all(const void* ptr) const noexcept {
     BlockRecord* slot = slabs_.find(ptr);

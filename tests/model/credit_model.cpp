@@ -45,6 +45,8 @@ TEST(CreditModel, TwoPrepare) { expect_right<TwoPrepare<AsWritten>>(exhaustive()
 // These have too many steps for a full search.
 TEST(CreditModel, PagePassesOn) { expect_right<PagePassesOn<AsWritten>>(context_bound(4)); }
 TEST(CreditModel, PrepareOrDrain) { expect_right<PrepareOrDrain<AsWritten>>(context_bound(5)); }
+TEST(CreditModel, BringOrReclaim) { expect_right<BringOrReclaim<false, AsWritten>>(context_bound(4)); }
+TEST(CreditModel, BringNoneOrReclaim) { expect_right<BringOrReclaim<true, AsWritten>>(context_bound(4)); }
 TEST(CreditModel, TakenUpOrReclaim) { expect_right<SetAsideOrReclaim<true, AsWritten>>(context_bound(4)); }
 TEST(CreditModel, PrepareOrBring) { expect_right<PrepareOrBring<AsWritten>>(context_bound(4)); }
 TEST(CreditModel, ThreeHandToHand) { expect_right<HandToHand<3, AsWritten>>(context_bound(4)); }

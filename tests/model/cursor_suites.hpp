@@ -71,6 +71,40 @@ struct SetAsideOrReclaim : rl::test_suite<SetAsideOrReclaim<is_aside, Mutation>,
     }
 };
 
+/// A group brings a slab in place of one that was set aside, whose slots all come back meanwhile, and a reclaimer
+/// looks. If somebody takes the pages that the group had looked at, it brings none.
+template <bool is_taken, class Mutation>
+struct BringOrReclaim : rl::test_suite<BringOrReclaim<is_taken, Mutation>, 2>, CreditSuite<2, 6, Mutation> {
+    using typename CreditSuite<2, 6, Mutation>::Env;
+
+    void before() {
+        Env env(this->warps[0]);
+        this->model.prepare(env);
+        this->model.put_slab(env, 0, low_bits(this->model.slots), true);
+        this->model.put_cursor(env, 0, 1);
+        env.store(this->model.supply().rovers(env).position(0), 1, Order::relaxed);
+    }
+    void thread(unsigned index) {
+        Env env(this->warps[index]);
+        if (index == 1) {
+            if (is_taken) has_taken = this->model.supply().pages.claim_at(env, 1, 1);
+            this->model.give_all(env, 0);
+            this->model.reclaim(env);
+            return;
+        }
+        const SlabGrant grant = this->model.supply().bring_shared(env, Cursor::of(0, 1), this->model.size_class, 1);
+        if (grant.count == 0) return;
+        const std::uint32_t slot = this->model.slabs().find_slot(env, grant.slab, grant.start, 0);
+        this->model.give(env, this->model.block_of(grant.slab, slot));
+    }
+    void after() {
+        Env env(this->warps[0]);
+        if (has_taken) this->model.supply().pages.release(env, 1, 1, Rovers<Env>{});
+        this->model.expect_rest(env, 0);
+    }
+    bool has_taken = false;
+};
+
 /// The cursor's slab is used up and another is ready. Two groups have found that, by a subtraction that they owe: one
 /// moves on, the other follows.
 template <class Mutation, bool both_are_first = false>

@@ -115,7 +115,8 @@ std::span<const Part> parts_of(const std::string& suite) {
                                  {{4, 32, 32, 4, 1, 6, bound}, 5}};
     static const Part shapes[] = {{{3, 1, 3, 2, 1, 10, bound}, 30},  {{2, 4, 8, 2, 2, 8, bound}, 20},
                                   {{3, 2, 5, 1, 1, 12, bound}, 20},  {{4, 2, 40, 3, 3, 10, roaming}, 10},
-                                  {{6, 1, 4, 3, 0, 8, roaming}, 15}, {{2, 32, 4, 1, 0, 6, roaming}, 5}};
+                                  {{6, 1, 4, 3, 0, 8, roaming}, 10}, {{2, 32, 4, 1, 0, 6, roaming}, 5},
+                                  {{3, 4, 24, 1, 2, 8, bound}, 5}};
     if (suite == "small") return small;
     if (suite == "whole") return whole;
     return shapes;

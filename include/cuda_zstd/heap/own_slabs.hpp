@@ -2,13 +2,14 @@
 // Slots for groups that fill several pages: the first ones of a processor share its cursor's slab, the others take
 // slabs of their own. None waits for another.
 //
-// Invariant: a slab of one group's own is in no cursor. While its group has all of its slots it is in no list either;
-// what the group leaves of it lies in the processor's list, and goes before new pages. A cursor's slab that such a
-// group has found used up is its next one, with none before it: so the groups that follow do not subtract from it, and
-// the first that finds credits again makes it the present one.
+// Invariant: while a group has all slots of a slab of its own, the slab is in no list and no cursor; what the group
+// leaves of it is listed, and goes before new pages.
+// A cursor's slab that such a group finds used up, with none to follow it, is set aside: it becomes the next one, with
+// none before it. So the groups that come then do not subtract from it, and the first that finds credits there takes it
+// up again, as the present one.
 //
-// The way that most of these groups go is one function that calls none: each call of another would wait for its return
-// address, which lies behind the first-level cache after every acquire.
+// take_own_slab() is the way that most of these groups go, and calls no other function: each call would wait for its
+// return address, which lies behind the first-level cache after every acquire.
 //
 // Progress: lock-free.
 #pragma once
@@ -30,8 +31,8 @@ struct OwnSlabs : PageRuns<Env> {
     using Shelf::cursor_of, Shelf::list_of, Shelf::word, Shelf::settle, Shelf::published, Shelf::stations, Shelf::slabs,
         Shelf::pages, Shelf::no_slab;
 
-    /// Whether a group's slots had better be a slab of their own: they fill one of two pages or more nearly, or are
-    /// many pages.
+    /// Whether a group is large: its slots are many pages, or fill at least 7/8 of two pages or of a larger power of
+    /// two of them.
     CUDA_ZSTD_INLINE bool fills_a_slab(unsigned size_class, std::uint32_t want) const {
         const std::uint32_t bytes = want * slot_bytes_of(size_class);
         if (bytes <= page_bytes) return false;
@@ -39,9 +40,15 @@ struct OwnSlabs : PageRuns<Env> {
     }
     static constexpr std::uint32_t many_pages = 8;
 
-    /// Slots of the slab that such groups share, for one that found the cursor as `seen`, without a present slab or
-    /// with one that had nothing left. A count of 0: the slab had none; `lacks_shared` becomes true where there is no
-    /// such slab, or one that is smaller than it may be. Cost: a load, and where there are slots an atomic.
+    /// Slots of the slab that large groups share, for one that found the cursor as `seen`, with no slots in a present
+    /// slab. By what the cursor has (present slab, next one):
+    /// - none, none: `lacks_shared` becomes true;
+    /// - S, none: S is set aside;
+    /// - none, S: where S has credits, slots of S, which is taken up; else `lacks_shared` becomes true if S is smaller
+    ///   than the largest slab;
+    /// - S, T, or somebody is about to change it: nothing.
+    ///
+    /// A count of 0: no slots. Cost: a load and up to two atomics.
     CUDA_ZSTD_INLINE SlabGrant take_shared(Env& env, unsigned size_class, std::uint32_t want, Cursor seen,
                                            bool& lacks_shared) const {
         SlabGrant grant{no_slab, 0, 0};
@@ -55,7 +62,8 @@ struct OwnSlabs : PageRuns<Env> {
             const std::uint32_t shared = seen.next_plus_1() - 1u;
             const SlabWord now{env.load(slabs.words[shared], Order::relaxed)};
             lacks_shared = now.credits() <= 0 && now.log2_pages() < this->slab_log2_pages;
-            if (now.credits() > 0) grant = reserve_in(env, shared, size_class, want);
+            // What lies behind the near pages is to drain.
+            if (now.credits() > 0 && !pages.is_far(env, shared)) grant = reserve_in(env, shared, size_class, want);
             if (grant.count != 0) left = Cursor::of(shared + 1u, 0);
         }
         // The slab stays in the cursor, so there is nothing to release.
@@ -100,15 +108,14 @@ struct OwnSlabs : PageRuns<Env> {
         return grant;
     }
 
-    /// Brings a cursor that lacks_shared a slab of the largest size, in place of a smaller one, while three quarters of
-    /// the pages are free: so what few blocks of many sizes hold back that way is bounded. A count of 0: it did not.
+    /// Brings a cursor that lacks a slab for large groups one of the largest size, made of the pages at the rover's
+    /// next place for it; a smaller one that was set aside is settled. Meanwhile the cursor is busy. A count of 0: it
+    /// did not, since slabs are listed, which go first; or a quarter of the pages is in use, so that what few blocks of
+    /// many sizes hold back this way is bounded; or the place is taken, or others were faster.
     CUDA_ZSTD_RARE SlabGrant bring_shared(PassedEnv<Env> env, Cursor seen, unsigned size_class,
                                           std::uint32_t want) const {
         SlabGrant grant{no_slab, 0, 0};
-        // Only where there are plenty of pages, and a slab holds several groups.
-        const std::uint32_t log2_pages = this->slab_log2_pages;
-        if ((page_bytes << log2_pages) < 2u * want * slot_bytes_of(size_class) || pages.has_far(env)) return grant;
-        if (env.load(*pages.free_count, Order::relaxed) <= pages.pages_now(env) / 4u * 3u) return grant;
+        if (!may_bring_shared(env, size_class, want)) return grant;
         atom<std::uint64_t>& cursor = cursor_of(size_class, stations.here(env));
         if (env.load(cursor, Order::relaxed) != seen.raw) return grant;
         std::uint64_t expected = seen.raw;
@@ -117,12 +124,12 @@ struct OwnSlabs : PageRuns<Env> {
             stations.cancel_move(env);
             return grant;
         }
-        const std::uint32_t slab = this->claim_pages(env, 1u << log2_pages, ClaimEffort::tries);
+        const std::uint32_t slab = claim_shared(env);
         if (slab == no_page) {
             env.store(cursor, seen.raw, Order::release);
             if (seen.next_plus_1() != 0) published(env, seen.next_plus_1() - 1u);
         } else {
-            (void)this->slab_of_pages(env, slab, size_class, log2_pages, 0);
+            (void)this->slab_of_pages(env, slab, size_class, this->slab_log2_pages, 0);
             env.store(cursor, Cursor::of(slab + 1u, 0).raw, Order::release);
             grant = reserve_in(env, slab, size_class, want);
             published(env, slab);
@@ -133,6 +140,29 @@ struct OwnSlabs : PageRuns<Env> {
     }
 
 private:
+    /// A look before anything is changed: where it fails, it would fail for every group.
+    CUDA_ZSTD_RARE bool may_bring_shared(PassedEnv<Env> env, unsigned size_class, std::uint32_t want) const {
+        const std::uint32_t count = 1u << this->slab_log2_pages;
+        if (count * page_bytes < 2u * want * slot_bytes_of(size_class) || pages.near_now(env) != 0) return false;
+        const SlabList<Env> list = list_of(size_class, stations.here(env));
+        if (!SlabList<Env>::seems_empty(env.load(*list.head, Order::relaxed))) return false;
+        const std::uint32_t all_pages = pages.pages_now(env);
+        if (env.load(*pages.free_count, Order::relaxed) <= all_pages / 4u * 3u) return false;
+        const auto rovers = this->rovers(env);
+        const std::uint32_t place = rovers.place_of(round_up(rovers.now(env), count), all_pages);
+        return place + count <= all_pages && pages.seems_free(env, place, count < 32u ? count : 32u);
+    }
+    /// The pages for it at the rover's next place; no_page where they are taken.
+    CUDA_ZSTD_RARE std::uint32_t claim_shared(PassedEnv<Env> env) const {
+        const std::uint32_t count = 1u << this->slab_log2_pages;
+        const std::uint32_t all_pages = pages.pages_now(env);
+        const auto rovers = this->rovers(env);
+        const std::uint32_t from = rovers.now(env);
+        const std::uint32_t place =
+            rovers.place_of(rovers.pass_from(env, from, round_up(from, count), count), all_pages);
+        return place + count <= all_pages && pages.claim_at(env, place, count) ? place : no_page;
+    }
+
     CUDA_ZSTD_INLINE SlabGrant reserve_in(Env& env, std::uint32_t slab, unsigned size_class, std::uint32_t want) const {
         std::uint32_t returned = 0;
         const SlabGrant grant = slabs.reserve(env, slab, size_class, want, returned);

@@ -59,11 +59,17 @@ struct Rovers {
                    env.fetch_add(position(index), std::uint64_t{step} * places, Order::relaxed)) &
                ~(step - 1u);
     }
-    /// Passes a place of `step` pages at `end` or behind it, where the caller's rover has not passed that.
-    CUDA_ZSTD_INLINE std::uint32_t pass_from(Env& env, std::uint32_t end, std::uint32_t step) const {
+    /// Where the caller's rover is.
+    CUDA_ZSTD_INLINE std::uint32_t now(Env& env) const {
+        return static_cast<std::uint32_t>(env.load(position(index), Order::relaxed));
+    }
+    /// Passes the place of `step` pages at `to`, if the caller's rover is still between `from` and that: what it went
+    /// back for is not passed over. Else the next place.
+    CUDA_ZSTD_INLINE std::uint32_t pass_from(Env& env, std::uint32_t from, std::uint32_t to, std::uint32_t step) const {
         std::uint64_t at = env.load(position(index), Order::relaxed);
-        if (at < end && env.compare_exchange(position(index), at, std::uint64_t{end} + step, Order::relaxed))
-            return end;
+        if (at >= from && at <= to &&
+            env.compare_exchange(position(index), at, std::uint64_t{to} + step, Order::relaxed))
+            return to;
         return pass(env, step, 1);
     }
     /// The page that is `at` on the caller's rover's way. It may lie behind the last of the map's `pages`.

@@ -83,7 +83,7 @@ struct SlabShelf {
         if (pages.seems_free(env, place, count)) return place;
         const PageEntry entry{env.load(entries[place], Order::relaxed)};
         if (!entry.is_slab() || entry.log2_pages() == 0 || 1u << entry.log2_pages() <= count) return no_page;
-        at = rovers.pass_from(env, at - entry.pages_before() + (1u << entry.log2_pages()), count);
+        at = rovers.pass_from(env, at, at - entry.pages_before() + (1u << entry.log2_pages()), count);
         place = rovers.place_of(at, all_pages);
         return place + count <= all_pages && pages.seems_free(env, place, count) ? place : no_page;
     }

@@ -22,8 +22,9 @@
 
 namespace cuda_zstd {
 
-/// What a cursor holds: the slab that a processor serves a size class from, the one prepared to follow it, and whether
-/// somebody is about to change them. Slabs are stored plus one, so that 0 is an empty cursor.
+/// What a cursor holds: the slab that a processor serves a size class from, the one prepared to follow it (alone: one
+/// that large groups have set aside, own_slabs.hpp), and whether somebody is about to change them. Slabs are stored
+/// plus one, so that 0 is an empty cursor.
 struct Cursor {
     std::uint64_t raw = 0;
 

@@ -2,9 +2,9 @@
 // Where slots come from when a cursor's slab has none: the slab prepared to follow it, slabs of the list, new slabs,
 // other processors' slabs, and empty slabs of other sizes.
 //
-// Invariant: while a cursor is busy, only the one who made it so changes it. A group whose slots would fill several
-// pages waits for nobody: it takes a slab of its own. All others of a processor and class are served by one cursor,
-// whose next slab is prepared while half of the present one is still there, so that moving on is one compare-and-swap.
+// Invariant: while a cursor is busy, only the one who made it so changes it. A group whose slots fill several pages
+// waits for nobody (own_slabs.hpp). All others of a processor and class are served by one cursor, whose next slab is
+// prepared while half of the present one is still there, so that moving on is one compare-and-swap.
 //
 // Progress: lock-free, except that a group that finds its cursor busy and empty waits for the one who is bringing a
 // slab. That is a running warp, so nothing here waits for one that has not started; if the cursor does not change for
@@ -99,8 +99,8 @@ private:
                 if (looks == refill_looks) break;
                 continue;
             }
-            grant = seen.next_plus_1() != 0 ? move_on(env, cursor, seen, size_class, station, want, haste)
-                                            : bring(env, cursor, seen, size_class, station, want, haste);
+            grant = follows(env, seen) ? move_on(env, cursor, seen, size_class, station, want, haste)
+                                       : bring(env, cursor, seen, size_class, station, want, haste);
             if (grant.count != 0 || grant.start == static_cast<std::uint32_t>(Status::full)) return grant;
             haste = Haste::waited;
             // A turn that others used is not this request's: it counts only if nothing moved here.
@@ -110,6 +110,12 @@ private:
                 env.pause(2);
         }
         return refused(Status::contended);
+    }
+
+    /// Whether the cursor's next slab is one to move on to, and not one that was set aside and has nothing yet.
+    CUDA_ZSTD_INLINE bool follows(Env& env, Cursor seen) const {
+        return seen.next_plus_1() != 0 &&
+               (seen.current_plus_1() != 0 || word(env, seen.next_plus_1() - 1u).credits() > 0);
     }
 
     /// Looks at a busy cursor until it changes, for a while: slots may also come back to the slab that it has. Returns
@@ -269,6 +275,7 @@ private:
             published(env, slab);
         }
         if (seen.current_plus_1() != 0) settle(env, seen.current_plus_1() - 1u);
+        if (seen.next_plus_1() != 0) settle(env, seen.next_plus_1() - 1u); // it was set aside
         stations.end_move(env);
         return grant;
     }
