@@ -5,6 +5,7 @@
 #include "../sim/free_twice.hpp"
 #include "../sim/heap_scenario.hpp"
 #include "../sim/page_map_check.hpp"
+#include "../sim/tight_heap.hpp"
 
 #include <cstdint>
 #include <cstdio>
@@ -61,6 +62,16 @@ int main(int argc, char** argv) {
                             static_cast<unsigned long long>(schedules),
                             static_cast<unsigned long long>(tally.contended),
                             static_cast<unsigned long long>(tally.allocations));
+                return 1;
+            }
+        }
+        for (const auto& [name, scenario, program] : tight_programs) {
+            TightHeap<4> heap(scenario, arena);
+            for (std::uint64_t seed = first; seed < first + schedules_in_turn; ++seed, ++schedules) {
+                const sim::Outcome outcome = (heap.*program)(seed);
+                if (outcome) continue;
+                std::printf("schedule %llu, %s: %s\n", static_cast<unsigned long long>(schedules), name,
+                            outcome.message.c_str());
                 return 1;
             }
         }

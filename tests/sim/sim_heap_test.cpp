@@ -4,6 +4,7 @@
 #include "free_twice.hpp"
 #include "heap_scenario.hpp"
 #include "page_map_check.hpp"
+#include "tight_heap.hpp"
 
 #include <gtest/gtest.h>
 
@@ -65,6 +66,17 @@ void expect_found(std::uint64_t limit, Scenario scenario = small_scenario()) {
 TEST(SimHeap, WithoutAFaultNothingIsReported) {
     std::string message;
     EXPECT_EQ(first_report<Fault::none>(3000, message), 3001u) << message;
+}
+
+TEST(SimHeap, NobodyIsRefusedWhatIsThere) {
+    TinyArena arena;
+    for (const auto& [name, scenario, program] : tight_programs) {
+        TightHeap<4> heap(scenario, arena);
+        for (std::uint64_t seed = 1; seed <= 3000; ++seed) {
+            const sim::Outcome outcome = (heap.*program)(seed);
+            ASSERT_TRUE(outcome) << name << ", seed " << seed << ": " << outcome.message;
+        }
+    }
 }
 
 TEST(SimHeap, FindsTornFetchOr) { expect_found<Fault::torn_fetch_or>(2000); }
