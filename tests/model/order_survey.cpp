@@ -108,6 +108,8 @@ std::string first_report(unsigned executions) {
     if (report.empty()) run("credits, reborn in reach", check<RebornInReach<Weakened>>(params()));
     if (report.empty()) run("credits, emptied while held", check<EmptiedWhileHeld<Weakened>>(params()));
     if (report.empty()) run("cursor, drained", check<DrainedCursor<Weakened>>(params()));
+    if (report.empty()) run("cursor, set aside", check<SetAsideOrReclaim<false, Weakened>>(params()));
+    if (report.empty()) run("cursor, taken up again", check<SetAsideOrReclaim<true, Weakened>>(params()));
     if (report.empty()) run("cursor, move on", check<MoveOn<Weakened>>(params()));
     if (report.empty()) run("cursor, two move on", check<MoveOn<Weakened, true>>(params()));
     if (report.empty()) run("cursor, left behind", check<LeftBehind<Freed::one, Weakened>>(params()));

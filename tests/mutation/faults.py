@@ -146,6 +146,16 @@ FAULTS = [
     # --- slabs of a group's own
     source("what a group leaves of its slab is lost", OWN, ("if (grant.slab != no_slab && grant.start != 0) {", "if (false) {"),
            survives="the runner's warps have two lanes, too few to leave anything; OwnSlabs.WhatAGroupLeavesGoesBeforeNewPages finds it"),
+    source("a used-up slab is set aside although another is to follow it", OWN,
+           ("if (seen.wants_next()) left = Cursor::of(0, seen.current_plus_1());", "left = Cursor::of(0, seen.current_plus_1());")),
+    source("a used-up slab that is set aside is forgotten", OWN,
+           ("if (seen.wants_next()) left = Cursor::of(0, seen.current_plus_1());", "if (seen.wants_next()) left = Cursor{};")),
+    source("a shared slab that nothing replaces is not published again", OWN,
+           ("if (seen.next_plus_1() != 0) published(env, seen.next_plus_1() - 1u);", ";")),
+    source("a shared slab is brought without making the cursor busy", OWN, ("expected, seen.made_busy().raw, Order::acq_rel", "expected, seen.raw, Order::acq_rel")),
+    source("a place at the rover is taken for free", SHELF, ("if (pages.seems_free(env, place, count)) return place;", "return place;")),
+    source("a place behind a larger slab is taken for free", SHELF,
+           ("return place + count <= all_pages && pages.seems_free(env, place, count) ? place : no_page;", "return place + count <= all_pages ? place : no_page;")),
     # --- cursors, refills and moves
     source("a move that changed nothing is never over", STATIONS,
            ("env.fetch_sub(move_counter(env), std::uint64_t{1}, Order::relaxed);", "(void)env;")),
@@ -199,6 +209,9 @@ FAULTS = [
     source("a cursor is drained while it is refilled", RECLAIM, ("if (seen.raw == 0 || seen.busy()) return 0;", "if (seen.raw == 0) return 0;")),
     source("a cursor is drained without comparing", RECLAIM,
            ("if (!env.compare_exchange(cursor, expected, left.raw, Order::acq_rel)) return 0;", "env.store(cursor, left.raw, Order::release); (void)expected;")),
+    source("a cursor that changes while it is drained is left", RECLAIM,
+           ("if (!env.compare_exchange(cursor, expected, left.raw, Order::acq_rel)) continue;", "if (!env.compare_exchange(cursor, expected, left.raw, Order::acq_rel)) return 0;"),
+           by="model"),
     source("cursors are not drained", RECLAIM, ("drain_cursor(env, cursor_of(size_class, first + lowest_bit(used)));", ";")),
     # --- orders, and what a warp's lanes owe each other
     order("a freed slot's bytes are not released", (HEAP, "seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release) & bits;"), quick=True),
