@@ -17,6 +17,8 @@ struct RelaxedTake : AsWritten {
         return asked == Order::acquire ? Order::relaxed : asked;
     }
 };
+/// Whoever retires a slab does not acquire what its blocks' owners released.
+using RelaxedExchange = Relaxed<Access::compare_exchange, Order::acq_rel>;
 /// Compares all but the credits of a slab's word, so that it is listed, unlisted or retired without looking again.
 struct IgnoredCredits : AsWritten {
     static constexpr std::uint64_t compared_bits = SlabWord::low_mask;
@@ -35,6 +37,7 @@ TEST(CreditModel, StaleNumberAll) { expect_right<StaleNumber<Freed::all, AsWritt
 TEST(CreditModel, Reborn) { expect_right<Reborn<AsWritten>>(exhaustive()); }
 TEST(CreditModel, RebornInReach) { expect_right<RebornInReach<AsWritten>>(exhaustive()); }
 TEST(CreditModel, EmptiedWhileHeld) { expect_right<EmptiedWhileHeld<AsWritten>>(exhaustive()); }
+TEST(CreditModel, RetiredByAReturn) { expect_right<RetiredByAReturn<AsWritten>>(exhaustive()); }
 TEST(CreditModel, DrainedCursor) { expect_right<DrainedCursor<AsWritten>>(exhaustive()); }
 TEST(CreditModel, SetAsideOrReclaim) { expect_right<SetAsideOrReclaim<false, AsWritten>>(exhaustive()); }
 TEST(CreditModel, MoveOn) { expect_right<MoveOn<AsWritten>>(exhaustive()); }
@@ -54,6 +57,7 @@ TEST(CreditModel, ThreeLastSlot) { expect_right<LastSlot<3, AsWritten>>(exhausti
 
 TEST(CreditModel, ReportsARelaxedClear) { expect_reported<HandToHand<2, RelaxedClear>>(exhaustive()); }
 TEST(CreditModel, ReportsARelaxedTake) { expect_reported<HandToHand<2, RelaxedTake>>(exhaustive()); }
+TEST(CreditModel, ReportsARelaxedExchange) { expect_reported<RetiredByAReturn<RelaxedExchange>>(exhaustive()); }
 TEST(CreditModel, ReportsIgnoredCredits) {
     expect_reported<LastFrees<IgnoredCredits>>(exhaustive());
     expect_reported<StaleNumber<Freed::all, IgnoredCredits>>(exhaustive());

@@ -260,4 +260,40 @@ struct EmptiedWhileHeld : rl::test_suite<EmptiedWhileHeld<Mutation>, 2>, CreditS
     }
 };
 
+/// A full slab's blocks are freed at once, while another thread, which knows the number from before, has subtracted as
+/// many credits as that gives: its return of them retires the slab. Whoever gets the page then, for whatever size, must
+/// see what the owners of the blocks did.
+template <class Mutation>
+struct RetiredByAReturn : rl::test_suite<RetiredByAReturn<Mutation>, 2>, CreditSuite<2, 1, Mutation> {
+    using typename CreditSuite<2, 1, Mutation>::Env;
+
+    void before() {
+        Env env(this->warps[0]);
+        this->model.prepare(env);
+        this->model.put_slab(env, 0, 3, false);
+    }
+    void thread(unsigned index) {
+        Env env(this->warps[index]);
+        if (index == 0) {
+            this->model.give_all(env, 0);
+            return;
+        }
+        std::uint32_t returned = 0;
+        if (this->model.slabs().reserve(env, 0, this->model.size_class, 2, returned).count == 0) {
+            this->model.supply().give_back(env, 0, returned);
+        } else {
+            this->model.take_all(env, 0);
+            this->model.give_all(env, 0);
+        }
+        const auto& pages = this->model.supply().pages;
+        if (!pages.claim_at(env, 0, 1)) return;
+        this->model.touch_all(0);
+        pages.release(env, 0, 1, {});
+    }
+    void after() {
+        Env env(this->warps[0]);
+        this->model.expect_rest(env, 0);
+    }
+};
+
 } // namespace cuda_zstd::model

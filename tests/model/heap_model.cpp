@@ -31,6 +31,13 @@ struct RelaxedReservation : AsWritten {
                                                                                                   : asked;
     }
 };
+/// Neither making a cursor busy nor storing what comes next releases.
+struct RelaxedCursor : AsWritten {
+    static constexpr Order order_of(Access access, Order asked, ModelSite) {
+        if (access == Access::compare_exchange && asked == Order::acq_rel) return Order::acquire;
+        return access == Access::store ? Order::relaxed : asked;
+    }
+};
 /// Nothing that reads acquires.
 struct NoAcquire : AsWritten {
     static constexpr Order order_of(Access, Order asked, ModelSite) {
@@ -52,6 +59,7 @@ TEST(HeapModel, RunThenSlabContextBound) { expect_right<RunThenSlab<AsWritten>>(
 TEST(HeapModel, TwoProcessorsThreeSizesAtRandom) { expect_right<ThreeSizes<3, AsWritten, 2>>(random_search(30'000)); }
 TEST(HeapModel, TwoProcessorsListedSlabsAtRandom) { expect_right<ListedSlabs<3, AsWritten, 2>>(random_search(30'000)); }
 TEST(HeapModel, TwoProcessorsOneClassAtRandom) { expect_right<OneClass<2, 1, AsWritten, 2>>(random_search(50'000)); }
+TEST(HeapModel, TakenOutOfSightAtRandom) { expect_right<TakenOutOfSight<AsWritten>>(random_search(50'000)); }
 TEST(HeapModel, WarpOfTwoAtRandom) { expect_right<WarpOfTwo<AsWritten>>(random_search(50'000)); }
 TEST(HeapModel, TwoWordsAtRandom) { expect_right<TwoWords<AsWritten>>(random_search(50'000)); }
 
@@ -64,6 +72,7 @@ TEST(HeapModel, ReportsARelaxedTake) { expect_reported<OneClass<2, 1, RelaxedTak
 TEST(HeapModel, ReportsARelaxedReservation) {
     expect_reported<RunThenSlab<RelaxedReservation>>(random_search(200'000));
 }
+TEST(HeapModel, ReportsARelaxedCursor) { expect_reported<TakenOutOfSight<RelaxedCursor>>(random_search(200'000)); }
 TEST(HeapModel, ReportsReadsThatDoNotAcquire) { expect_reported<ThreeSizes<2, NoAcquire>>(random_search(200'000)); }
 
 } // namespace

@@ -238,4 +238,38 @@ struct TwoWords : rl::test_suite<TwoWords<Mutation>, 3> {
     }
 };
 
+/// A slab of three blocks, in the cursor of a processor that asks for a fourth: its thread finds no other slab and
+/// takes this one out of the cursor. A thread of another processor has given two of the blocks back meanwhile, and is
+/// not refused: if it does not find them in the cursor, it sees that something moves.
+template <class Mutation>
+struct TakenOutOfSight : rl::test_suite<TakenOutOfSight<Mutation>, 2> {
+    using Env = relacy_env<2, 1, Mutation>;
+    static constexpr std::size_t block_bytes = 20480;
+    ModelWarp<2, 1> warps[2];
+    ModelHeap<Env, 1, 2, 4096> model;
+    void* held[3] = {};
+
+    void before() {
+        Env env(warps[0], 0);
+        model.prepare(env);
+        Status status = Status::ok;
+        for (void*& block : held)
+            block = model.take(env, 1, block_bytes, status);
+    }
+    void thread(unsigned index) {
+        Env env(warps[index], 0, index);
+        for (unsigned old = 0; old < 2 * index; ++old)
+            model.give(env, 1, held[old]);
+        Status status = Status::ok;
+        void* const block = model.take(env, 1, block_bytes, status);
+        RL_ASSERT(index == 0 || status != Status::full);
+        if (block != nullptr) model.give(env, 1, block);
+    }
+    void after() {
+        Env env(warps[0], 0);
+        model.give(env, 1, held[2]);
+        model.expect_all_free(env);
+    }
+};
+
 } // namespace cuda_zstd::model

@@ -107,6 +107,7 @@ std::string first_report(unsigned executions) {
     if (report.empty()) run("credits, reborn", check<Reborn<Weakened>>(params()));
     if (report.empty()) run("credits, reborn in reach", check<RebornInReach<Weakened>>(params()));
     if (report.empty()) run("credits, emptied while held", check<EmptiedWhileHeld<Weakened>>(params()));
+    if (report.empty()) run("credits, retired by a return", check<RetiredByAReturn<Weakened>>(params()));
     if (report.empty()) run("cursor, drained", check<DrainedCursor<Weakened>>(params()));
     if (report.empty()) run("cursor, set aside", check<SetAsideOrReclaim<false, Weakened>>(params()));
     if (report.empty()) run("cursor, taken up again", check<SetAsideOrReclaim<true, Weakened>>(params()));
@@ -126,6 +127,7 @@ std::string first_report(unsigned executions) {
     if (report.empty()) run("two threads, listed slabs", check<ListedSlabs<2, Weakened>>(params()));
     if (report.empty()) run("three threads, listed slabs", check<ListedSlabs<3, Weakened>>(params()));
     if (report.empty()) run("run, then slab", check<RunThenSlab<Weakened>>(params()));
+    if (report.empty()) run("two processors, taken out of sight", check<TakenOutOfSight<Weakened>>(params()));
     if (report.empty()) run("two processors, one class", check<OneClass<2, 1, Weakened, 2>>(params()));
     if (report.empty()) run("two processors, three sizes", check<ThreeSizes<3, Weakened, 2>>(params()));
     if (report.empty()) run("two processors, listed slabs", check<ListedSlabs<3, Weakened, 2>>(params()));

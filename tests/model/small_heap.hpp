@@ -118,6 +118,10 @@ public:
         touch(static_cast<std::uint32_t>(offset / page_bytes),
               static_cast<std::uint32_t>(offset % page_bytes / slot_bytes));
     }
+    void touch_all(std::uint32_t page) {
+        for (std::uint32_t slot = 0; slot < slots; ++slot)
+            touch(page, slot);
+    }
     /// A block by the heap's own call; there is one.
     void* take(Env& env) {
         Status status = Status::ok;
@@ -145,8 +149,7 @@ public:
     }
     /// Frees all slots of a slab at once, as a warp does.
     void give_all(Env& env, std::uint32_t page) {
-        for (std::uint32_t slot = 0; slot < slots; ++slot)
-            touch(page, slot);
+        touch_all(page);
         RL_ASSERT(env.fetch_and(*slabs().bits_of(page), ~low_bits(slots), Order::release) == low_bits(slots));
         const SlabWord now = slabs().add_credits(env, page, slots);
         if (now.needs_care(slots)) supply().take_care(env, page, now, slots);
@@ -159,10 +162,13 @@ public:
         supply().stations.end_move(env);
         if (grant.slab == SlabSupply<Env>::no_slab) return false;
         RL_ASSERT(grant.count == slots && grant.start == 0);
-        RL_ASSERT(env.fetch_or(*slabs().bits_of(grant.slab), low_bits(slots), Order::acquire) == 0);
-        for (std::uint32_t slot = 0; slot < slots; ++slot)
-            touch(grant.slab, slot);
+        take_all(env, grant.slab);
         return true;
+    }
+    /// Takes all slots of a slab, which the caller has reserved.
+    void take_all(Env& env, std::uint32_t page) {
+        RL_ASSERT(env.fetch_or(*slabs().bits_of(page), low_bits(slots), Order::acquire) == 0);
+        touch_all(page);
     }
     /// A reclaim of the one class.
     void reclaim(Env& env) {

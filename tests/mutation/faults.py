@@ -224,8 +224,14 @@ FAULTS = [
     order("claimed pages do not acquire", (PAGES, "const std::uint32_t got = env.fetch_and(bits[word], ~mask, Order::acq_rel) & mask;"),
           (PAGES, "if (env.compare_exchange(bits[word], seen, seen & ~mask, Order::acq_rel)) return true;")),
     order("retiring a slab orders nothing", (SHELF, "if (!env.compare_exchange(slabs.words[slab], now.raw, now.retired().raw, Order::acq_rel)) continue;")),
-    order("a prepared slab does not release", (SUPPLY, "if (env.compare_exchange(cursor, expected, ready.raw, Order::acq_rel)) {")),
-    order("a refilled cursor does not release", (SUPPLY, "env.store(cursor, Cursor::of(slab == no_slab ? 0 : slab + 1u, 0).raw, Order::release);")),
+    order("nobody releases who refills a cursor", (SUPPLY, "if (!env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) {"),
+          (SUPPLY, "env.store(cursor, Cursor::of(slab == no_slab ? 0 : slab + 1u, 0).raw, Order::release);")),
+    order("a prepared slab does not release", (SUPPLY, "if (env.compare_exchange(cursor, expected, ready.raw, Order::acq_rel)) {"),
+          survives="who finds the slab there goes by its word, whose changes order themselves; wrong is only a look that still finds "
+                   "the page a slab of another class, three changes back, and the checker keeps three values of a cell"),
+    order("a refilled cursor does not release", (SUPPLY, "env.store(cursor, Cursor::of(slab == no_slab ? 0 : slab + 1u, 0).raw, Order::release);"),
+          survives="the exchange that made the cursor busy has released the move, and for the checker, as C++11 had it, a later store "
+                   "of the same thread goes on with that; \"nobody releases who refills a cursor\" weakens both"),
     order("the end of a move does not release", (STATIONS, "env.fetch_add(move_counter(env), (std::uint64_t{1} << 32) - 1, Order::release);")),
     order("nobody syncs after the shuffles of an allocation", (HEAP, "env.sync(lanes); // a shuffle orders no memory"), quick=True),
     order("nobody syncs before bits are cleared for others", (HEAP, "env.sync(lanes); // the other lanes' accesses to their blocks"), quick=True),
