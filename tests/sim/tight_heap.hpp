@@ -33,7 +33,7 @@ public:
     /// others give back a block each and take another.
     sim::Outcome one_slot_left(std::uint64_t seed) {
         begin(seed);
-        std::vector<void*> blocks = fill();
+        std::vector<void*> blocks = fill(max_slot_bytes);
         shuffle(blocks);
         for (unsigned surplus = draw_.below(4); surplus != 0 && blocks.size() > surplus; --surplus) {
             for (unsigned gone = 0; gone < surplus; ++gone)
@@ -48,8 +48,27 @@ public:
             void* mine = warp == 0 ? nullptr : blocks[warp];
             for (unsigned round = 0; round < scenario_.rounds; ++round) {
                 if (mine != nullptr) release(env, 1u, mine);
-                mine = must_take(env, max_slot_bytes);
+                mine = must_take(env, 1u, max_slot_bytes);
                 if (warp == 0) release(env, 1u, std::exchange(mine, nullptr));
+            }
+        });
+    }
+
+    /// The same for whole warps and small blocks: as many slots are free as a warp has lanes, anywhere in slabs of two
+    /// words of bits, the second of which may be used in part.
+    sim::Outcome few_slots_left(std::uint64_t seed) {
+        begin(seed);
+        const std::size_t bytes = draw_.below(2) == 0 ? 1024 : 1536;
+        std::vector<void*> blocks = fill(bytes);
+        shuffle(blocks);
+        for (unsigned lane = 0; lane < Lanes; ++lane)
+            give_from_anywhere(blocks);
+        return run(seed, [&](Env& env, unsigned warp) {
+            void* mine = warp == 0 ? nullptr : blocks[env.thread()];
+            for (unsigned round = 0; round < scenario_.rounds; ++round) {
+                if (warp != 0) release(env, whole, mine);
+                mine = must_take(env, whole, bytes);
+                if (warp == 0) release(env, whole, mine);
             }
         });
     }
@@ -67,7 +86,7 @@ public:
             if (env.lane() != 0) return;
             sim::Random own(seed * 0x9e37 + warp);
             for (unsigned round = 0; round < scenario_.rounds; ++round)
-                release(env, 1u, must_take(env, sizes[own.below(3)]));
+                release(env, 1u, must_take(env, 1u, sizes[own.below(3)]));
         });
     }
 
@@ -75,7 +94,7 @@ public:
     /// keeps another from the proof.
     sim::Outcome refused(std::uint64_t seed) {
         begin(seed);
-        (void)fill();
+        (void)fill(max_slot_bytes);
         solo_env solo;
         for (unsigned processor = 0; processor < scenario_.processors; ++processor) { // used-up slabs leave the cursors
             solo_env here(processor);
@@ -220,15 +239,15 @@ private:
             (void)ledger_.take(blocks.back(), max_slot_bytes, min_slot_bytes);
         }
     }
-    /// Takes all slots that there are, some of them as whole slabs of the largest size.
-    std::vector<void*> fill() {
+    /// Takes all slots of a size that there are, some of the largest as whole slabs.
+    std::vector<void*> fill(std::size_t bytes) {
         std::vector<void*> blocks;
         const std::uint32_t slots = slots_a_page << layout_.slab_log2_pages;
-        while (layout_.slab_log2_pages != 0 && draw_.below(3) != 0) {
+        while (layout_.slab_log2_pages != 0 && bytes == max_slot_bytes && draw_.below(3) != 0) {
             solo_env env(draw_.below(scenario_.processors));
             own(solo_heap_.supply().take_own_slab(env, size_class_of(max_slot_bytes), slots), blocks);
         }
-        while (void* const block = take_from_anywhere(max_slot_bytes))
+        while (void* const block = take_from_anywhere(bytes))
             blocks.push_back(block);
         return blocks;
     }
@@ -247,9 +266,9 @@ private:
             env.simulation().fail(std::move(complaint));
         return {block, status};
     }
-    /// A block for a lane alone: there is one.
-    void* must_take(Env& env, std::size_t bytes) {
-        const auto [block, status] = take(env, LaneMask{1} << env.lane(), bytes);
+    /// A block for each of the lanes: there is one.
+    void* must_take(Env& env, LaneMask lanes, std::size_t bytes) {
+        const auto [block, status] = take(env, lanes, bytes);
         if (block == nullptr)
             env.simulation().fail(std::to_string(bytes) + " B were there, and refused with status " +
                                   std::to_string(static_cast<unsigned>(status)));
@@ -282,6 +301,9 @@ inline constexpr TightProgram tight_programs[] = {
     {"one slot left", {2, 4, 2, 1, 0, 3}, &TightHeap<4>::one_slot_left},
     {"one slot left, two processors", {3, 4, 3, 2, 0, 3}, &TightHeap<4>::one_slot_left},
     {"one slot left, more processors than neighbors", {3, 4, 6, 12, 0, 3}, &TightHeap<4>::one_slot_left},
+    {"a slot for each lane left", {2, 4, 1, 1, 0, 2}, &TightHeap<4>::few_slots_left},
+    {"a slot for each lane left, two processors", {3, 4, 2, 2, 0, 2}, &TightHeap<4>::few_slots_left},
+    {"one slot left, three processors", {3, 4, 3, 3, 0, 4}, &TightHeap<4>::one_slot_left},
     {"two pages for two", {2, 4, 2, 2, 0, 3}, &TightHeap<4>::one_page_each},
     {"three pages for three", {3, 4, 3, 2, 0, 3}, &TightHeap<4>::one_page_each},
     {"groups are refused", {3, 4, 8, 2, 2, 2}, &TightHeap<4>::refused},
