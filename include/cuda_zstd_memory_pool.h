@@ -33,8 +33,8 @@ struct PoolBlock {
     /// Bytes: as requested for a live block, as available for a free one.
     std::size_t size = 0;
     bool is_free = true;
-    /// Of the last change of the block's state: nanoseconds of a steady clock. The least recently used block is
-    /// given back first.
+    /// Of the last change of the block's state: nanoseconds of a steady clock, to its last tick some milliseconds
+    /// before. The least recently used block is given back first.
     std::uint64_t timestamp = 0;
 };
 static_assert(sizeof(PoolBlock) == 32, "the guide's figure for a block");

@@ -32,9 +32,17 @@ BlockHeap::BlockHeap(Strategy strategy, StreamOrder& order, Settling settling)
     : strategy_(strategy), settling_(settling), order_(order), settled_(std::make_unique<Home>(strategy)),
       mixed_(std::make_unique<Home>(strategy)) {}
 
+/// Later than the last one, also within a tick of the clock: the order of ages is that of the calls. Two threads that
+/// post at once may get the same one.
+std::uint64_t BlockHeap::next_stamp() noexcept {
+    const std::uint64_t stamp = std::max(coarse_now_ns(), last_stamp_.load(relaxed) + 1);
+    last_stamp_.store(stamp, relaxed);
+    return stamp;
+}
+
 Block& BlockHeap::make(Region& region, std::byte* ptr, std::size_t bytes) {
     Block& block = make_piece(region, ptr, bytes);
-    block.stamp(coarse_now_ns());
+    block.stamp(next_stamp());
     return block;
 }
 
@@ -51,13 +59,13 @@ Block& BlockHeap::make_piece(Region& region, std::byte* ptr, std::size_t bytes) 
 
 void BlockHeap::give(Block& block, Dependencies dependencies) noexcept {
     block.dependencies = std::move(dependencies);
-    make_pending(block, coarse_now_ns(), pending_.end());
+    make_pending(block, next_stamp(), pending_.end());
 }
 
 bool BlockHeap::post(std::span<Block* const> blocks) noexcept {
     // Before they are others' to merge.
     const bool is_worth_merging = goes_on(blocks);
-    const std::uint64_t time_ns = coarse_now_ns();
+    const std::uint64_t time_ns = next_stamp();
     Block* newest = nullptr;
     for (Block* block : blocks)
         block->node.posted = {std::exchange(newest, block), time_ns};
@@ -96,7 +104,7 @@ bool BlockHeap::post(std::span<Block* const> blocks, const TicketRef& ticket) no
 /// For a block in no list.
 Taken BlockHeap::hand_out(Block& block) {
     block.state = Block::State::live;
-    block.stamp(coarse_now_ns());
+    block.stamp(next_stamp());
     --free_blocks_;
     free_bytes_ -= block.bytes;
     Taken taken{&block, std::move(block.dependencies), Origin::own};
@@ -180,7 +188,7 @@ Taken BlockHeap::take_ready(std::size_t bytes, std::size_t alignment, std::uint6
     if (free_bytes_ < bytes) return {};
     Block* found = choose(own_home(stream_id), bytes, alignment, Search::quick);
     if (settling_ == Settling::where_none_fits_exactly && (found == nullptr || found->bytes != bytes))
-        if (Home* own = own_home(stream_id); own != nullptr && settle(*own))
+        if (Home* own = own_home(stream_id); own != nullptr && settle(*own, Open::left))
             found = choose(own, bytes, alignment, Search::quick);
     if (found == nullptr) {
         settle();

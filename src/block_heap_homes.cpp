@@ -164,11 +164,11 @@ void BlockHeap::move_to_settled(Block& block) {
 }
 
 /// Of a stream's blocks the oldest, whose work is done; whether there were any.
-bool BlockHeap::settle(Home& home) {
+bool BlockHeap::settle(Home& home, Open open) {
     bool any = false;
     for (; !home.by_age.empty(); any = true) {
         Dependencies left = home.by_age.front().dependencies;
-        if (!order_.settle(left)) break;
+        if ((open == Open::left && left.has_open()) || !order_.settle(left)) break;
         move_to_settled(home.by_age.front());
     }
     return any;
@@ -178,7 +178,7 @@ void BlockHeap::settle() {
     file_pending();
     for (auto entry = streams_.begin(); entry != streams_.end();) {
         Home& home = *entry->second;
-        settle(home);
+        settle(home, Open::asked_for);
         if (home.by_age.empty() && streams_.size() > idle_homes) {
             last_home_ = nullptr;
             entry = streams_.erase(entry);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Time that costs a few nanoseconds to ask for.
-// Invariant: nanoseconds of the steady clock at the system's last tick, up to 4 ms ago and never ahead of it. Read from
+// Invariant: nanoseconds of the steady clock at the system's last tick, some milliseconds ago, never ahead. Read from
 // a page that the kernel shares: the processor's counter, which is finer, is the longest step of a hit where machines
 // are virtual.
 #pragma once

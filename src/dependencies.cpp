@@ -37,13 +37,19 @@ void Dependencies::add(const TicketRef& ticket) {
                    (present->stream_id == ticket->stream_id && present->began > ticket->ended.load(relaxed));
     });
     if (covered) return;
-    remove_if([&](const TicketRef& present) {
-        return present->stream_id == ticket->stream_id && present->ended.load(relaxed) < ticket->began;
-    });
-    if (first_ == nullptr)
+    if (first_ == nullptr) {
         first_ = ticket;
+        return;
+    }
+    // What may throw comes before anything is dropped.
+    if (more_ == nullptr)
+        more_ = std::make_unique<std::vector<TicketRef>>(std::size_t{1}, ticket);
     else
-        (more_ ? more_ : more_ = std::make_unique<std::vector<TicketRef>>())->push_back(ticket);
+        more_->push_back(ticket);
+    remove_if([&](const TicketRef& present) {
+        return present != ticket && present->stream_id == ticket->stream_id &&
+               present->ended.load(relaxed) < ticket->began;
+    });
 }
 
 void Dependencies::add(const Dependencies& others) {

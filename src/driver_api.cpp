@@ -9,21 +9,22 @@
 namespace cuda_zstd::detail {
 namespace {
 
-/// The form that CUDA 12.0 knows, whatever the driver's own version.
-constexpr unsigned entry_point_version = 12000;
-
 template <class Function>
 void load(Function& function, const char* name) {
-    void* address = nullptr;
-    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-    check_cuda(cudaGetDriverEntryPointByVersion(name, &address, entry_point_version, cudaEnableDefault, &found),
-               "cudaGetDriverEntryPointByVersion");
-    if (found != cudaDriverEntryPointSuccess || address == nullptr)
+    if (!find_entry_point(function, name))
         throw cuda_error(std::string("the CUDA driver has no ") + name + " of CUDA 12.0: the driver is too old");
-    function = reinterpret_cast<Function>(address);
 }
 
 } // namespace
+
+void* find_entry_point(const char* name) noexcept {
+    constexpr unsigned version = 12000;
+    void* address = nullptr;
+    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+    const cudaError_t status = cudaGetDriverEntryPointByVersion(name, &address, version, cudaEnableDefault, &found);
+    if (status != cudaSuccess) (void)cudaGetLastError();
+    return status == cudaSuccess && found == cudaDriverEntryPointSuccess ? address : nullptr;
+}
 
 const DriverApi& driver_api() {
     static const DriverApi api = [] {
@@ -38,8 +39,6 @@ const DriverApi& driver_api() {
         load(loaded.mem_map, "cuMemMap");
         load(loaded.mem_unmap, "cuMemUnmap");
         load(loaded.mem_set_access, "cuMemSetAccess");
-        load(loaded.stream_get_id, "cuStreamGetId");
-        load(loaded.stream_is_capturing, "cuStreamIsCapturing");
         return loaded;
     }();
     return api;

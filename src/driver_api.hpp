@@ -19,12 +19,17 @@ struct DriverApi {
     decltype(&cuMemMap) mem_map;
     decltype(&cuMemUnmap) mem_unmap;
     decltype(&cuMemSetAccess) mem_set_access;
-    decltype(&cuStreamGetId) stream_get_id;
-    decltype(&cuStreamIsCapturing) stream_is_capturing;
 };
 
 /// Throws `cuda_error` that names the entry point that the driver has not.
 const DriverApi& driver_api();
+/// One entry point, in the form that CUDA 12.0 knows, whatever the driver's own version; null where there is none.
+void* find_entry_point(const char* name) noexcept;
+template <class Function>
+bool find_entry_point(Function& function, const char* name) noexcept {
+    function = reinterpret_cast<Function>(find_entry_point(name));
+    return function != nullptr;
+}
 bool has_virtual_memory(const DriverApi& driver, int device);
 /// Throws `cuda_error` naming `call` and the reason, unless `result` is success.
 void check_driver(const DriverApi& driver, CUresult result, const char* call);

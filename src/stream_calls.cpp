@@ -6,17 +6,22 @@
 
 namespace cuda_zstd::detail {
 
-StreamCalls::StreamCalls() : driver_(driver_api()) {}
+StreamCalls::StreamCalls() noexcept {
+    (void)find_entry_point(get_id_, "cuStreamGetId");
+    (void)find_entry_point(is_capturing_, "cuStreamIsCapturing");
+}
 
 std::uint64_t StreamCalls::id(cudaStream_t stream) const {
     unsigned long long id = 0;
-    if (driver_.stream_get_id(stream, &id) != CUDA_SUCCESS) check_cuda(cudaStreamGetId(stream, &id), "cudaStreamGetId");
+    if (get_id_ == nullptr || get_id_(stream, &id) != CUDA_SUCCESS)
+        check_cuda(cudaStreamGetId(stream, &id), "cudaStreamGetId");
     return id;
 }
 
 bool StreamCalls::is_capturing(cudaStream_t stream) const {
     CUstreamCaptureStatus seen = CU_STREAM_CAPTURE_STATUS_NONE;
-    if (driver_.stream_is_capturing(stream, &seen) == CUDA_SUCCESS) return seen != CU_STREAM_CAPTURE_STATUS_NONE;
+    if (is_capturing_ != nullptr && is_capturing_(stream, &seen) == CUDA_SUCCESS)
+        return seen != CU_STREAM_CAPTURE_STATUS_NONE;
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     const cudaError_t error = cudaStreamIsCapturing(stream, &status);
     if (error == cudaErrorStreamCaptureImplicit) {

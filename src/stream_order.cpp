@@ -204,6 +204,7 @@ bool StreamOrder::close_all() {
         const std::lock_guard lock(shelf.mutex);
         for (auto entry = shelf.deferring.begin(); entry != shelf.deferring.end();) {
             if (entry->second.open != nullptr) {
+                closing_.reserve(closing_.size() + 1); // before the ticket has left its place
                 closing_.push_back(closed(entry->second));
             }
             entry = entry->second.eager_frees == 0 ? shelf.deferring.erase(entry) : std::next(entry);
@@ -283,8 +284,8 @@ void StreamOrder::wait_on_device(const StreamRef& stream, const Dependencies& de
         if (ticket->stream_id == stream.id) return;
         if (ticket->state.load(std::memory_order_acquire) == Ticket::State::open) {
             stop_deferring(ticket->stream_id);
-            if (!close_all() && ticket->state.load(std::memory_order_acquire) == Ticket::State::open)
-                throw OutOfReach();
+            (void)close_all();
+            if (ticket->state.load(std::memory_order_acquire) == Ticket::State::open) throw OutOfReach();
         }
         if (ticket->state.load(std::memory_order_acquire) == Ticket::State::complete) return;
         backend_.wait(stream.handle, ticket->event);

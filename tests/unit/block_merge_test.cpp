@@ -45,6 +45,21 @@ protected:
     std::vector<Block*> blocks_;
 };
 
+TEST_P(BlockMerge, AgesAreInTheOrderOfTheFrees) {
+    BlockHeap heap(GetParam(), order_);
+    cut(heap);
+    // From high addresses to low ones, all within a tick of the clock, and no two beside each other.
+    std::vector<const Block*> freed;
+    for (unsigned i = granules - 1; i < granules; i -= 2) {
+        (void)free(heap, *blocks_[i], {});
+        freed.push_back(blocks_[i]);
+    }
+    heap.receive([](const Block&) {});
+    heap.settle();
+    const std::vector<Block*> by_age = heap.settled_by_age(granule_bytes);
+    EXPECT_TRUE(std::equal(by_age.begin(), by_age.end(), freed.begin(), freed.end()));
+}
+
 TEST_P(BlockMerge, NeighboursThatAreFreedOneAfterTheOtherBecomeOne) {
     for (const bool upwards : {true, false}) {
         BlockHeap heap(GetParam(), order_);

@@ -4,10 +4,12 @@
 // Invariant: this program's operator new counts down, in the thread that asked for it, to the one that fails.
 #include "cuda_zstd/host/error.hpp"
 #include "cuda_zstd_memory_pool_enhanced.h"
+#include "manual_backend.hpp"
 #include "pool_state.hpp"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
@@ -130,6 +132,56 @@ TEST_F(FailingNew, NothingIsLostInManyCalls) {
         EXPECT_EQ(pool.statistics().live_blocks, 0u);
         EXPECT_EQ(pool.statistics().capacity_bytes, 0u) << "something is not free";
         EXPECT_EQ(PoolInspector::check(pool), "");
+    }
+}
+
+/// Tickets of streams whose work goes on only when the test says so.
+class FailingTickets : public FailingNew {
+protected:
+    detail::TicketRef recorded(std::uint64_t stream) {
+        manual_.submit(stream);
+        return order_.record({detail::ManualBackend::handle(stream), stream});
+    }
+    detail::ManualBackend manual_{3};
+    detail::StreamOrder order_{manual_};
+};
+
+TEST_F(FailingTickets, ATicketIsDroppedOnlyForOneThatIsThere) {
+    for (const std::uint64_t tickets : {1u, 2u, 3u})
+        for (long nth = 0; nth < 4; ++nth) {
+            SCOPED_TRACE(std::to_string(tickets) + " tickets, allocation " + std::to_string(nth));
+            detail::Dependencies present;
+            std::vector<std::uint64_t> first;
+            for (std::uint64_t stream = 1; stream <= tickets; ++stream) {
+                present.add(recorded(stream));
+                first.push_back(manual_.submitted(stream));
+            }
+            const detail::TicketRef later = recorded(1);
+            const bool is_added = survives(nth, [&] { present.add(later); });
+            // Whatever there is now covers each stream's work.
+            std::vector<bool> covered(tickets);
+            present.for_each([&](const detail::TicketRef& ticket) {
+                const std::uint64_t wanted =
+                    ticket->stream_id == 1 && is_added ? manual_.submitted(1) : first.at(ticket->stream_id - 1);
+                covered.at(ticket->stream_id - 1) = detail::ManualBackend::covered(ticket->event) >= wanted;
+            });
+            EXPECT_EQ(covered, std::vector<bool>(tickets, true));
+            manual_.synchronize();
+            EXPECT_TRUE(order_.settle(present)) << "none is left";
+        }
+}
+
+TEST_F(FailingTickets, AnOpenTicketIsClosedOrStaysWhereItWas) {
+    for (long nth = 0; nth < 4; ++nth) {
+        SCOPED_TRACE("allocation " + std::to_string(nth));
+        (void)recorded(1); // leaves a ticket with an event of the past
+        manual_.submit(1);
+        const detail::Dependencies pending(order_.leave_open(1, 100));
+        (void)survives(nth, [&] { (void)order_.close_all(); });
+        order_.wait_on_device({detail::ManualBackend::handle(2), 2}, pending);
+        std::vector<std::uint64_t> done(4);
+        manual_.close_over(done, 2, manual_.submitted(2));
+        EXPECT_EQ(std::max(done[1], manual_.completed(1)), manual_.submitted(1)) << "stream 2 goes ahead of stream 1";
     }
 }
 

@@ -105,8 +105,8 @@ public:
     void settle();
     /// Brings the pending blocks to their homes, merged with their neighbours there.
     void file_pending();
-    /// A block that is pending, whoever's it is by now, takes in those on both sides that are pending too and wait for
-    /// the same stream: the next search or trim finds one block. No index is touched.
+    /// A block that is pending, whoever's it is by now, takes in those on both sides that are pending too and would go
+    /// to the same home: the next search or trim finds one block. No index is touched.
     void merge_pending(Block& block) noexcept;
     /// What the free blocks wait for, united: once it is complete, settle() settles all of them.
     Dependencies pending() const;
@@ -147,6 +147,7 @@ private:
     void list_before(Block& block, Home& home, AgeList::iterator place) noexcept;
     AgeList::iterator unlist(Block& block) noexcept;
     bool goes_on(std::span<Block* const> blocks) noexcept;
+    std::uint64_t next_stamp() noexcept;
     AgeList::iterator make_pending(Block& block, std::uint64_t time_ns, AgeList::iterator place) noexcept {
         block.state = Block::State::pending;
         block.stamp(time_ns);
@@ -157,7 +158,9 @@ private:
     void unfile(Block& block) noexcept;
     void file(Block& block);
     void move_to_settled(Block& block);
-    bool settle(Home& home);
+    /// What becomes of an open ticket: asked for, so that its stream records with its next free, or left alone.
+    enum class Open : std::uint8_t { asked_for, left };
+    bool settle(Home& home, Open open);
     bool may_absorb(const Home& home, Block& neighbour) const noexcept;
     template <class Absorbs>
     void absorb_neighbours(Block& block, const Absorbs& absorbs);
@@ -182,6 +185,8 @@ private:
     BlockStore store_;
     /// Newest first.
     alignas(64) std::atomic<Block*> posted_{nullptr};
+    /// Beside it, since who posts writes both.
+    std::atomic<std::uint64_t> last_stamp_{0};
     /// The addresses of the last post, and how many in a row were beside the one before: hints, which threads that post
     /// at once may mix up.
     std::atomic<const std::byte*> last_begin_{nullptr};
