@@ -2,6 +2,7 @@
 // Which free blocks become one, and when: those that are freed side by side, and those whose work is done.
 #include "cuda_zstd/host/block_heap.hpp"
 #include "manual_backend.hpp"
+#include "strategies.hpp"
 
 #include <gtest/gtest.h>
 
@@ -174,13 +175,7 @@ TEST_P(BlockMerge, ADoneNeighbourCountsWhereNoneFitsExactly) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Strategies, BlockMerge,
-                         testing::Values(Strategy::best_fit, Strategy::first_fit, Strategy::segregated),
-                         [](const auto& tested) {
-                             std::string name = to_string(tested.param);
-                             std::replace(name.begin(), name.end(), '-', '_');
-                             return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Strategies, BlockMerge, every_strategy(), name_of_strategy);
 
 } // namespace
 } // namespace cuda_zstd::detail

@@ -2,6 +2,7 @@
 // The three strategies against a map that is searched from end to end.
 #include "../test_seed.hpp"
 #include "cuda_zstd/host/free_block_index.hpp"
+#include "strategies.hpp"
 
 #include <gtest/gtest.h>
 
@@ -99,13 +100,7 @@ TEST(FreeBlockIndex, SegregatedTakesTheNextClassThatFits) {
         index->erase(block);
 }
 
-INSTANTIATE_TEST_SUITE_P(Strategies, FreeBlockIndexTest,
-                         testing::Values(Strategy::best_fit, Strategy::first_fit, Strategy::segregated),
-                         [](const auto& tested) {
-                             std::string name = to_string(tested.param);
-                             std::replace(name.begin(), name.end(), '-', '_');
-                             return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Strategies, FreeBlockIndexTest, every_strategy(), name_of_strategy);
 
 } // namespace
 } // namespace cuda_zstd::detail

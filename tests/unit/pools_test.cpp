@@ -6,10 +6,10 @@
 #include "cuda_zstd/host/small_pool.hpp"
 #include "cuda_zstd/host/span_pool.hpp"
 #include "manual_backend.hpp"
+#include "strategies.hpp"
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <array>
 #include <random>
 #include <string>
@@ -224,13 +224,10 @@ TEST_P(PoolsTest, NoStreamGetsMemoryThatAnotherMayStillUse) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Strategies, PoolsTest,
-                         testing::Combine(testing::Values(Strategy::best_fit, Strategy::first_fit,
-                                                          Strategy::segregated),
-                                          testing::Values(Growth::geometric, Growth::exact)),
+                         testing::Combine(every_strategy(), testing::Values(Growth::geometric, Growth::exact)),
                          [](const auto& tested) {
-                             std::string name = to_string(std::get<Strategy>(tested.param));
-                             std::replace(name.begin(), name.end(), '-', '_');
-                             return name + (std::get<Growth>(tested.param) == Growth::exact ? "_exact" : "");
+                             return name_of(std::get<Strategy>(tested.param)) +
+                                    (std::get<Growth>(tested.param) == Growth::exact ? "_exact" : "");
                          });
 
 TEST(SmallPool, ClassesWasteAtMostAQuarterAboveAKibibyte) {

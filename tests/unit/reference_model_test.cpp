@@ -4,6 +4,7 @@
 // CUDA_ZSTD_POOL_MODEL_SEEDS (FIRST:COUNT, 1:4 by default): 250,000 calls a seed and strategy, about a second for each.
 #include "cuda_zstd/host/block_heap.hpp"
 #include "manual_backend.hpp"
+#include "strategies.hpp"
 
 #include <gtest/gtest.h>
 
@@ -236,13 +237,7 @@ TEST_P(ReferenceModelTest, TheSameAddressesAreFree) {
     EXPECT_GT(refused, 100u * count) << "the heap must be full now and then";
 }
 
-INSTANTIATE_TEST_SUITE_P(Strategies, ReferenceModelTest,
-                         testing::Values(Strategy::best_fit, Strategy::first_fit, Strategy::segregated),
-                         [](const auto& tested) {
-                             std::string name = to_string(tested.param);
-                             std::replace(name.begin(), name.end(), '-', '_');
-                             return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Strategies, ReferenceModelTest, every_strategy(), name_of_strategy);
 
 } // namespace
 } // namespace cuda_zstd::detail

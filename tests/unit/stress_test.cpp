@@ -3,10 +3,10 @@
 #include "../test_seed.hpp"
 #include "cuda_zstd_memory_pool_enhanced.h"
 #include "pool_state.hpp"
+#include "strategies.hpp"
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
@@ -169,13 +169,7 @@ TEST_P(StressTest, ResetAmongAllocations) {
     EXPECT_EQ(pool.get_pool_size(), 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Strategies, StressTest,
-                         testing::Values(Strategy::best_fit, Strategy::first_fit, Strategy::segregated),
-                         [](const auto& tested) {
-                             std::string name = to_string(tested.param);
-                             std::replace(name.begin(), name.end(), '-', '_');
-                             return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Strategies, StressTest, every_strategy(), name_of_strategy);
 
 } // namespace
 } // namespace cuda_zstd
