@@ -111,6 +111,7 @@ std::string first_report(unsigned executions) {
     if (report.empty()) run("cursor, drained", check<DrainedCursor<Weakened>>(params()));
     if (report.empty()) run("cursor, set aside", check<SetAsideOrReclaim<false, Weakened>>(params()));
     if (report.empty()) run("cursor, taken up again", check<SetAsideOrReclaim<true, Weakened>>(params()));
+    if (report.empty()) run("cursor, a slab brought or none", check<BringOrReclaim<true, Weakened>>(params()));
     if (report.empty()) run("cursor, move on", check<MoveOn<Weakened>>(params()));
     if (report.empty()) run("cursor, two move on", check<MoveOn<Weakened, true>>(params()));
     if (report.empty()) run("cursor, left behind", check<LeftBehind<Freed::one, Weakened>>(params()));
