@@ -179,6 +179,47 @@ TEST(OwnSlabs, NoSlabIsSharedWherePagesAreFew) {
     EXPECT_EQ(heap.control(ControlCell::free_pages).value, 8u);
 }
 
+TEST(OwnSlabs, WhatIsListedGoesBeforeANewSharedSlab) {
+    TinyArena arena;
+    const HeapLayout layout = arena.reset(with_shared_slab(16));
+    const auto heap = Heap<solo_env>::over(arena.base(), layout);
+    const unsigned size_class = size_class_of(max_slot_bytes);
+    solo_env env;
+    ASSERT_EQ(heap.supply().take_own_slab(env, size_class, 3).start, 1u) << "one slot is left";
+    EXPECT_EQ(heap.supply().bring_shared(env, Cursor{}, size_class, 4).count, 0u);
+    EXPECT_EQ(heap.supply().cursor_of(size_class, 0).value, 0u);
+}
+
+TEST(OwnSlabs, ASlabBehindTheNearPagesIsNotTakenUp) {
+    TinyArena arena;
+    const HeapLayout layout = arena.reset(with_shared_slab(16));
+    const auto heap = Heap<solo_env>::over(arena.base(), layout);
+    const auto& supply = heap.supply();
+    const unsigned size_class = size_class_of(max_slot_bytes);
+    solo_env env;
+    ASSERT_TRUE(supply.pages.claim_at(env, 8, 4));
+    (void)supply.slab_of_pages(env, 8, size_class, 2, 0);
+    const Cursor aside = Cursor::of(0, 9);
+    bool lacks_shared = false;
+    auto& near_count = const_cast<std::uint32_t&>(supply.pages.near_count);
+    near_count = 4;
+    EXPECT_EQ(supply.take_shared(env, size_class, 4, aside, lacks_shared).count, 0u);
+    near_count = 0;
+    EXPECT_EQ(supply.take_shared(env, size_class, 4, aside, lacks_shared).count, 4u);
+}
+
+TEST(OwnSlabs, WhatARoverWentBackForIsNotPassedOver) {
+    TinyArena arena;
+    const HeapLayout layout = arena.reset(with_shared_slab(16));
+    const auto heap = Heap<solo_env>::over(arena.base(), layout);
+    solo_env env;
+    const auto rovers = heap.supply().rovers(env);
+    ASSERT_EQ(rovers.pass(env, 2, 5), 0u);
+    EXPECT_EQ(rovers.pass_from(env, 8, 12, 2), 12u);
+    rovers.go_back(env, 4);
+    EXPECT_EQ(rovers.pass_from(env, 8, 12, 2), 4u);
+}
+
 TEST(OwnSlabs, SmallAndLargeGroupsOfOneClassMeet) {
     Scenario scenario = three_warps(24);
     scenario.slab_log2_pages = 2;
