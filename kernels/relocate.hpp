@@ -6,7 +6,7 @@
 #pragma once
 
 #include "cuda_zstd/device/pool_handle.hpp"
-#include "cuda_zstd/device/whole_warp.hpp"
+#include "cuda_zstd/env/whole_warp.hpp"
 #include "cuda_zstd/heap/evacuation.hpp"
 
 #include <cstdint>

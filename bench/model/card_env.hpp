@@ -4,6 +4,7 @@
 
 #include "card.hpp"
 
+#include "cuda_zstd/core/bits.hpp"
 #include "cuda_zstd/env/atom.hpp"
 #include "cuda_zstd/env/environment.hpp"
 
@@ -23,6 +24,7 @@ public:
     explicit card_env(Card& card) : card_(&card) {}
 
     unsigned lane() const { return card_->lane() % warp_lanes; }
+    LaneMask lanes_before() const { return cuda_zstd::low_bits(lane()); }
     unsigned processor() const { return card_->processor(); }
     LaneMask match_any(LaneMask mask, std::uint32_t value) const {
         return static_cast<LaneMask>(card_->arrive(Collective::match_any, mask, value, 0));

@@ -7,7 +7,7 @@
 
 #include "bytes.hpp"
 
-#include "cuda_zstd/device/whole_warp.hpp"
+#include "cuda_zstd/env/whole_warp.hpp"
 
 #include <cstddef>
 #include <cstdint>

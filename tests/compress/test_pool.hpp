@@ -3,7 +3,7 @@
 // Invariant: a block is freed once; address and size of each live block are in `live_`.
 #pragma once
 
-#include "cuda_zstd/device/whole_warp.hpp"
+#include "cuda_zstd/env/whole_warp.hpp"
 
 #include <cstddef>
 #include <cstdint>

@@ -7,7 +7,7 @@
 // whatever `steps` is.
 #pragma once
 
-#include "cuda_zstd/device/whole_warp.hpp"
+#include "cuda_zstd/env/whole_warp.hpp"
 #include "tests/soak/mailbox.hpp"
 
 namespace cuda_zstd::soak {

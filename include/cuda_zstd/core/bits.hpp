@@ -37,6 +37,16 @@ CUDA_ZSTD_INLINE constexpr unsigned highest_bit(std::uint32_t value) {
 #endif
 }
 
+/// The 32 bits of `value` from bit `shift` on, at most 31. For an index: the compiler takes a shift that is cut off for
+/// a multiplication of 64 bits.
+CUDA_ZSTD_INLINE std::uint32_t middle_bits(std::uint64_t value, unsigned shift) {
+#if defined(__CUDA_ARCH__)
+    return __funnelshift_r(static_cast<std::uint32_t>(value), static_cast<std::uint32_t>(value >> 32), shift);
+#else
+    return static_cast<std::uint32_t>(value >> shift);
+#endif
+}
+
 /// `value` rounded up to a multiple of `unit`, a power of two.
 template <class T>
 CUDA_ZSTD_INLINE constexpr T round_up(T value, T unit) {

@@ -49,9 +49,10 @@ struct SlotSize {
     std::uint32_t shift;
 
     static CUDA_ZSTD_INLINE constexpr SlotSize of(unsigned size_class) {
-        if (size_class < 8) return {size_class + 1u, 4u};
-        return {5u + (size_class - 8u) % 4u, 5u + (size_class - 8u) / 4u};
+        if (size_class < 4) return {size_class + 1u, 4u};
+        return {5u + size_class % 4u, 3u + size_class / 4u};
     }
+    CUDA_ZSTD_INLINE constexpr unsigned size_class() const { return factor + 4u * shift - 17u; }
     CUDA_ZSTD_INLINE constexpr std::uint32_t bytes() const { return factor << shift; }
     /// Whole slots in `length_bytes`, below 4 MiB.
     CUDA_ZSTD_INLINE std::uint32_t slots_in(std::uint32_t length_bytes) const {

@@ -85,7 +85,7 @@ public:
         if (env.lane() == leader) word = env.fetch_add(header.word, std::uint64_t{popcount(lanes)}, Order::acquire);
         word = env.shfl(lanes, word, leader);
         env.sync(lanes); // what the leader acquired holds for all from here
-        const std::uint64_t place = (word & count_mask) + popcount(lanes & low_bits(env.lane()));
+        const std::uint64_t place = (word & count_mask) + popcount(lanes & env.lanes_before());
         if (place >= area_.places) return;
         const auto epoch = static_cast<std::uint32_t>(word >> count_bits);
         Cell& cell = cells_of(shard, epoch)[place];

@@ -29,7 +29,7 @@ struct SlotLife {
     /// The life of the slot that a page of a slab with this entry and word is in.
     static CUDA_ZSTD_INLINE SlotLife of(PageEntry entry, SlabWord word) {
         const auto generation = static_cast<std::uint32_t>(word.raw) >> SlabWord::generation_shift;
-        return {slot_bytes_of(entry.size_class()), (generation << 7 | entry.pages_before()) & of_a_run};
+        return {entry.slot_size().bytes(), (generation << 7 | entry.pages_before()) & of_a_run};
     }
 };
 

@@ -92,7 +92,7 @@ public:
     /// Gives all blocks of the quarantine back to the heap: all lanes of the mask call together.
     CUDA_ZSTD_HD void release_quarantine(Env& env, LaneMask lanes) const {
         if constexpr (!Hardening::quarantine) return;
-        const unsigned rank = popcount(lanes & low_bits(env.lane()));
+        const unsigned rank = popcount(lanes & env.lanes_before());
         for (unsigned first = 0; first < Hardening::quarantine_blocks; first += popcount(lanes)) {
             char* const leaving = state_.take(env, first + rank);
             heap_.deallocate(env, lanes, leaving != nullptr ? base_of_leaving(env, leaving) : nullptr);
@@ -119,7 +119,7 @@ public:
             char* const base = heap_.pages_base() + (std::size_t{page} << page_shift);
             if (entry.is_run()) check_slot(env, base, std::size_t{entry.run_pages()} << page_shift, visit);
             if (!entry.is_slab() || entry.pages_before() != 0) continue;
-            const SlotSize slot_size = SlotSize::of(entry.size_class());
+            const SlotSize slot_size = entry.slot_size();
             const std::uint32_t slots = slot_size.slots_in(page_bytes << entry.log2_pages());
             for (std::uint32_t slot = 0; slot < slots; ++slot)
                 if ((env.load(supply.slabs.bits_of(page)[slot / 32u], Order::relaxed) >> (slot % 32u) & 1u) != 0)
@@ -228,7 +228,7 @@ private:
             const std::uint32_t slab = page - entry.pages_before();
             const std::uint32_t in_slab =
                 (entry.pages_before() << page_shift) + (static_cast<std::uint32_t>(offset) & (page_bytes - 1u));
-            const SlotSize slot_size = SlotSize::of(entry.size_class());
+            const SlotSize slot_size = entry.slot_size();
             const std::uint32_t slot = slot_size.slots_in(in_slab);
             if (slot >= slot_size.slots_in(page_bytes << entry.log2_pages())) return Status::interior;
             if ((env.load(supply.slabs.bits_of(slab)[slot / 32u], Order::acquire) >> (slot % 32u) & 1u) == 0) {

@@ -24,7 +24,7 @@
 #include "cuda_zstd/core/config.hpp"
 #include "cuda_zstd/core/status.hpp"
 #include "cuda_zstd/device/pool_heap.hpp"
-#include "cuda_zstd/device/whole_warp.hpp"
+#include "cuda_zstd/env/whole_warp.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -131,7 +131,7 @@ public:
     CUDA_ZSTD_HD std::uint32_t allocate_many(Env& env, LaneMask lanes, std::size_t bytes, std::uint32_t alignment,
                                              std::uint32_t count, void** blocks, Shortfall shortfall, Status& status,
                                              CallPlace place = CallPlace::here()) const {
-        const LaneMask before = lanes & low_bits(env.lane());
+        const LaneMask before = lanes & env.lanes_before();
         std::uint32_t taken = 0;
         status = Status::ok;
         while (taken < count && status == Status::ok) {
@@ -163,7 +163,7 @@ public:
     /// without effect). Cost: a free of the whole group for every popcount(lanes) blocks.
     CUDA_ZSTD_HD std::uint32_t deallocate_many(Env& env, LaneMask lanes, std::uint32_t count, void* const* blocks,
                                                CallPlace place = CallPlace::here()) const {
-        const std::uint32_t rank = popcount(lanes & low_bits(env.lane()));
+        const std::uint32_t rank = popcount(lanes & env.lanes_before());
         std::uint32_t refused = 0;
         env.sync(lanes); // each lane's accesses come before any lane's free
         for (std::uint32_t first = 0; first < count; first += popcount(lanes)) {

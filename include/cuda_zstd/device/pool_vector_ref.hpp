@@ -106,7 +106,7 @@ public:
     /// atomic for all lanes that come together, a load, and the store.
     CUDA_ZSTD_HD bool push_back(Env& env, const T& value) const {
         const LaneMask lanes = env.converged();
-        const std::uint64_t index = add(env, lanes, popcount(lanes)) + popcount(lanes & low_bits(env.lane()));
+        const std::uint64_t index = add(env, lanes, popcount(lanes)) + popcount(lanes & env.lanes_before());
         if (secure(env, lanes, index, 1) == 0) return false;
         *element(env, index) = value;
         return true;

@@ -9,7 +9,7 @@
 #pragma once
 
 #include "cuda_zstd/core/config.hpp"
-#include "cuda_zstd/device/whole_warp.hpp"
+#include "cuda_zstd/env/whole_warp.hpp"
 
 #include <cstdint>
 

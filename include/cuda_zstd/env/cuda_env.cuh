@@ -33,6 +33,15 @@ public:
         return not_here();
 #endif
     }
+    CUDA_ZSTD_INLINE LaneMask lanes_before() const {
+#if defined(__CUDA_ARCH__)
+        LaneMask lanes;
+        asm("mov.u32 %0, %%lanemask_lt;" : "=r"(lanes));
+        return lanes;
+#else
+        return not_here();
+#endif
+    }
     /// The own bit makes the mask a value of this lane's, which it has anyway: the compiler (13.0) takes the bare
     /// instruction's result for the warp's, keeps it in a register of the warp, and mixes up groups of lanes that went
     /// apart and meet again.

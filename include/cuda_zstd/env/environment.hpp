@@ -35,6 +35,8 @@ concept Environment = requires(E& env, LaneMask mask, std::uint32_t word, std::u
     /// Lanes of a warp: 1, or up to 32.
     { E::warp_lanes } -> std::convertible_to<unsigned>;
     { env.lane() } -> std::same_as<unsigned>;
+    /// The lanes of the warp whose numbers are smaller.
+    { env.lanes_before() } -> std::same_as<LaneMask>;
     /// The lanes that make this call together with the caller, the caller among them.
     { env.converged() } -> std::same_as<LaneMask>;
     { env.match_any(mask, word) } -> std::same_as<LaneMask>;

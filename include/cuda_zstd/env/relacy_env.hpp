@@ -148,6 +148,7 @@ public:
     relacy_env(Warp& warp, unsigned lane, unsigned processor = 0) : warp_(&warp), lane_(lane), processor_(processor) {}
 
     unsigned lane() const { return lane_; }
+    LaneMask lanes_before() const { return low_bits(lane_); }
     LaneMask converged() const {
         if (Lanes == 1) return 1;
         return warp_->together(lane_) ? whole : LaneMask{1} << lane_;

@@ -6,6 +6,7 @@
 // Wrong use of a collective ends the run with a report.
 #pragma once
 
+#include "cuda_zstd/core/bits.hpp"
 #include "cuda_zstd/env/atom.hpp"
 #include "cuda_zstd/env/environment.hpp"
 #include "cuda_zstd/env/sim/simulation.hpp"
@@ -34,6 +35,7 @@ public:
     sim::Simulation& simulation() const noexcept { return *simulation_; }
 
     unsigned lane() const noexcept { return thread_ % Lanes; }
+    LaneMask lanes_before() const noexcept { return low_bits(lane()); }
     LaneMask converged(Site site = Site::here()) const { return simulation_->converge(site); }
     LaneMask match_any(LaneMask mask, std::uint32_t value, Site site = Site::here()) const {
         return static_cast<LaneMask>(simulation_->arrive(Op::match_any, mask, value, 0, site));

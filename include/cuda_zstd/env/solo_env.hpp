@@ -22,6 +22,7 @@ public:
     explicit solo_env(unsigned processor) noexcept : processor_(processor) {}
 
     unsigned lane() const noexcept { return 0; }
+    LaneMask lanes_before() const noexcept { return 0; }
     LaneMask converged() const noexcept { return 1; }
     LaneMask match_any(LaneMask, std::uint32_t) const noexcept { return 1; }
     LaneMask ballot(LaneMask, bool predicate) const noexcept { return predicate ? 1u : 0u; }

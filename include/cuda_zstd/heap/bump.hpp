@@ -32,7 +32,7 @@ struct BumpRegion {
         const unsigned leader = lowest_bit(lanes);
         std::uint64_t begin = 0;
         if (env.lane() == leader) begin = env.fetch_add(*used_bytes, bytes * popcount(lanes), Order::relaxed);
-        begin = env.shfl(lanes, begin, leader) + bytes * popcount(lanes & low_bits(env.lane()));
+        begin = env.shfl(lanes, begin, leader) + bytes * popcount(lanes & env.lanes_before());
         return begin + bytes <= capacity_bytes ? base + begin : nullptr;
     }
 

@@ -20,7 +20,9 @@
 #include "cuda_zstd/core/size_class.hpp"
 #include "cuda_zstd/core/status.hpp"
 #include "cuda_zstd/env/environment.hpp"
+#include "cuda_zstd/env/whole_warp.hpp"
 #include "cuda_zstd/heap/layout.hpp"
+#include "cuda_zstd/heap/slot_groups.hpp"
 #include "cuda_zstd/heap/supply.hpp"
 
 #include <cstddef>
@@ -75,84 +77,43 @@ public:
     /// aligned to `alignment` (a power of two up to 64 KiB). Null comes with the reason in `status`.
     CUDA_ZSTD_HD void* allocate(Env& env, LaneMask lanes, std::size_t bytes, std::uint32_t alignment,
                                 Status& status) const {
-        const unsigned kind = kind_of(bytes, alignment);
-        LaneMask group = env.match_any(lanes, kind);
-        void* block = nullptr;
-        status = Status::invalid;
-        bool waiting = kind < size_class_count;
-        if (kind == run_kind) {
-            const std::uint32_t page = out_of_line(&Supply::claim_run_rarely)(supply_, env, bytes);
-            status = page == no_page ? Status::full : page == no_page_now ? Status::contended : Status::ok;
-            if (status == Status::ok) block = pages_base_ + (std::size_t{page} << page_shift);
-        }
-        if (!waiting && block == nullptr) note_failures(env, control_, bytes, 1);
-        for (LaneMask left = lanes; left != 0; left = env.ballot(lanes, waiting)) {
-            group &= left;
-            // The first lane of a group reserves for all.
-            const unsigned leader = waiting ? lowest_bit(group) : env.lane();
-            const unsigned rank = popcount(group & low_bits(env.lane()));
-            Reserved got;
-            if (waiting && rank == 0) got = reserve_slots(env, kind, popcount(group));
-            got.raw = env.shfl(lanes, got.raw, leader);
-            // The bits lie in one word or in two that are neighbors: the group's first lanes set them, a word each, at
-            // once.
-            const std::uint32_t slot = got.start() + rank;
-            std::uint32_t seen = 0;
-            if (waiting && rank < got.words()) seen = set_bits(env, got, rank);
-            seen = env.shfl(lanes, seen, rank < 32u - got.start() % 32u ? leader : lowest_bit(group & (group - 1u)));
-            env.sync(lanes); // a shuffle orders no memory: what these lanes acquired holds for all from here
-            if (!waiting || (rank >= got.count() && got.count() != 0)) continue;
-            waiting = false;
-            if (got.count() == 0) {
-                status = static_cast<Status>(got.start());
-                if (rank == 0) note_failures(env, control_, bytes, popcount(group));
-                continue;
-            }
-            std::uint32_t found = slot;
-            if ((seen >> (slot % 32u) & 1u) != 0)
-                found = out_of_line(&Supply::find_slot_rarely)(supply_, env, got.slab(), got.start(), rank);
-            if (found == no_slot) {
-                status = Status::contended;
-                note_failures(env, control_, bytes, 1);
-                continue;
-            }
-            status = Status::ok;
-            block = pages_base_ + (std::size_t{got.slab()} << page_shift) + std::size_t{found} * slot_bytes_of(kind);
-        }
-        return block;
+        return with_known_mask<Env>(lanes, [&](LaneMask mask) { return take(env, mask, bytes, alignment, status); });
     }
 
     /// Gives back one block for each of the lanes `lanes`, which call together. Null is ignored. Whatever is wrong with
     /// a pointer is returned and counted, and changes nothing.
     CUDA_ZSTD_HD Status deallocate(Env& env, LaneMask lanes, void* block) const {
-        Place place{Status::ok, no_page, no_slot, {0}};
-        if (block != nullptr) {
-            place = locate(env, block);
-            if (place.status == Status::ok && place.slot == no_slot)
-                place.status = supply_->release_run(env, place.page, place.entry);
+        const auto together = [&](const auto& step) { return with_known_mask<Env>(lanes, step); };
+        const Place place = locate(env, block);
+        Status status = Status::ok;
+        if (place.slot == no_slot && block != nullptr) {
+            status = place.fault();
+            if (status == Status::ok) status = supply_->release_run(env, place.page, place.entry);
         }
-        const bool in_slab = place.status == Status::ok && place.slot != no_slot;
         // Lanes whose slots share a word of bits clear them with one atomic, and give back the credits with another.
-        const LaneMask peers =
-            env.match_any(lanes, in_slab ? place.page * slot_words_per_page + place.slot / 32u : no_slot);
-        const std::uint32_t bit = in_slab ? 1u << (place.slot % 32u) : 0u;
-        const std::uint32_t bits = env.reduce_or(peers, bit);
-        env.sync(lanes); // the other lanes' accesses to their blocks come before the bits that the first lane clears
+        const bool in_slab = place.slot != no_slot;
+        const std::uint32_t slab = place.page - place.entry.pages_before();
+        const std::uint32_t word = slabs_.bit_word(slab, place.slot);
+        const LaneMask peers = together([&](LaneMask mask) { return env.match_any(mask, in_slab ? word : no_slot); });
+        const std::uint32_t bits = env.reduce_or(peers, in_slab ? 1u << (place.slot % 32u) : 0u);
+        // The other lanes' accesses to their blocks come before the bits that the first lane clears.
+        together([&](LaneMask mask) { env.sync(mask); });
         // What was set of the bits that the peers cleared; all ones if that was all of them.
         std::uint32_t seen = ~0u;
         SlabWord now{0};
         std::uint32_t cleared = 0;
         if (in_slab && env.lane() == lowest_bit(peers)) {
-            seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release) & bits;
+            seen = env.fetch_and(slabs_.slot_bits[word], ~bits, Order::release) & bits;
             cleared = popcount(seen);
-            if (cleared != 0) now = slabs_.add_credits(env, place.page, cleared);
+            if (cleared != 0) now = slabs_.add_credits(env, slab, cleared);
             if (cleared == popcount(peers)) seen = ~0u;
         }
-        Status status = place.status;
-        if (env.ballot(lanes, seen != ~0u || status != Status::ok) != 0)
+        const bool has_fault = seen != ~0u || status != Status::ok;
+        if (together([&](LaneMask mask) { return env.ballot(mask, has_fault); }) != 0)
             status = find_fault(env, control_, peers, place.slot, status, env.shfl(lanes, seen, lowest_bit(peers)));
-        if (now.needs_care(cleared)) supply_->take_care(env, place.page, now, cleared);
-        env.sync(lanes); // together, so that no lane goes on while another owes the rest of this call
+        if (now.needs_care(cleared, place.entry.slot_size().bytes())) supply_->take_care(env, slab, now, cleared);
+        // Together, so that no lane goes on while another owes the rest of this call.
+        together([&](LaneMask mask) { env.sync(mask); });
         return status;
     }
 
@@ -160,15 +121,13 @@ public:
     /// this heap. Whether the block is live is not looked at.
     CUDA_ZSTD_HD std::size_t usable_size(Env& env, const void* block) const {
         const Place place = locate(env, block);
-        if (place.status != Status::ok) return 0;
-        if (place.slot == no_slot) return std::size_t{place.entry.run_pages()} << page_shift;
-        return slot_bytes_of(place.entry.size_class());
+        if (place.slot != no_slot) return place.entry.slot_size().bytes();
+        return place.fault() == Status::ok ? std::size_t{place.entry.run_pages()} << page_shift : 0;
     }
 
     /// Whether the address lies in this heap's pages.
     CUDA_ZSTD_HD bool owns(const void* address) const {
-        return static_cast<const char*>(address) >= pages_base_ &&
-               static_cast<std::size_t>(static_cast<const char*>(address) - pages_base_) >> page_shift < page_count_;
+        return offset_of(address) >> page_shift < page_count_; // what lies in front of the pages wraps around
     }
 
     CUDA_ZSTD_INLINE const Supply& supply() const { return *supply_; }
@@ -180,11 +139,19 @@ private:
     static constexpr unsigned run_kind = size_class_count;
     static constexpr unsigned invalid_kind = size_class_count + 1;
 
+    /// What an address is in this heap.
     struct Place {
-        Status status;
-        std::uint32_t page; ///< first page of the slab or the run
-        std::uint32_t slot; ///< no_slot: a run
-        PageEntry entry;
+        std::uint32_t page;    ///< no_page: not of this heap
+        std::uint32_t in_page; ///< bytes
+        std::uint32_t slot;    ///< no_slot: none begins there
+        PageEntry entry;       ///< of the page
+
+        /// What is wrong with a pointer to here, where no slot begins: `ok` where a run does.
+        CUDA_ZSTD_INLINE Status fault() const {
+            if (page == no_page) return Status::foreign;
+            if (entry.is_run()) return in_page == 0 ? Status::ok : Status::interior;
+            return entry.is_slab() ? Status::interior : Status::double_free;
+        }
     };
 
     /// The size class, or which other path serves the request.
@@ -197,42 +164,27 @@ private:
         return aligned_size_class_of(static_cast<std::uint32_t>(bytes), alignment);
     }
 
-    /// What a group's first lane got: SlabGrant in 64 bits.
-    struct Reserved {
-        std::uint64_t raw = 0;
-
-        CUDA_ZSTD_INLINE std::uint32_t slab() const { return static_cast<std::uint32_t>(raw >> 32); }
-        CUDA_ZSTD_INLINE std::uint32_t start() const { return static_cast<std::uint32_t>(raw) >> 8; }
-        CUDA_ZSTD_INLINE std::uint32_t count() const { return static_cast<std::uint32_t>(raw) & 0xffu; }
-        /// Words of bits that the slots lie in: at most two, since a group has at most 32 lanes.
-        CUDA_ZSTD_INLINE std::uint32_t words() const {
-            return count() == 0 ? 0 : (start() % 32u + count() + 31u) / 32u;
+    CUDA_ZSTD_INLINE void* take(Env& env, LaneMask lanes, std::size_t bytes, std::uint32_t alignment,
+                                Status& status) const {
+        using Groups = SlotGroups<Env>;
+        const unsigned kind = kind_of(bytes, alignment);
+        const LaneMask group = env.match_any(lanes, kind);
+        auto taken = Groups{supply_, slabs_, stations_}.turn(env, lanes, group, kind, kind < size_class_count);
+        if (env.ballot(lanes, !taken.has_slot()) != 0) {
+            const bool asks_again = kind < size_class_count && taken.asks_again();
+            if (env.ballot(lanes, asks_again) != 0)
+                taken = out_of_line(&Groups::go_on)(supply_, env, lanes, group, kind, taken);
+            if (kind == invalid_kind) taken.refuse(Status::invalid);
+            if (kind == run_kind) {
+                taken = {out_of_line(&Supply::claim_run_rarely)(supply_, env, bytes), 0};
+                if (taken.slab >= no_page_now) taken.refuse(taken.slab == no_page ? Status::full : Status::contended);
+            }
+            const LaneMask failed = env.ballot(lanes, !taken.has_slot());
+            if (failed != 0 && env.lane() == lowest_bit(failed)) note_failures(env, control_, bytes, popcount(failed));
         }
-    };
-
-    /// Up to `want` slots of the class, from this processor's cursor, else from wherever there are any. A count of 0
-    /// comes with the reason as the start.
-    CUDA_ZSTD_INLINE Reserved reserve_slots(Env& env, unsigned size_class, std::uint32_t want) const {
-        const Cursor cursor{
-            env.load(*stations_.template cell<Env>(size_class, stations_.here(env), Stations::cursor), Order::relaxed)};
-        SlabGrant grant{cursor.current_plus_1() - 1u, 0, 0};
-        SlabWord old{0};
-        if (cursor.current_plus_1() != 0) {
-            old = slabs_.subtract(env, grant.slab, want);
-            grant = SlabMap<Env>::granted(old, grant.slab, size_class, want);
-        }
-        if (grant.count != want || (cursor.wants_next() && old.passes_half(want)))
-            grant = out_of_line(&Supply::reserve_rarely)(supply_, env, size_class, want, cursor.raw, old.raw);
-        return {std::uint64_t{grant.slab} << 32 | grant.start << 8 | grant.count};
-    }
-
-    /// Marks those of the slots as taken that lie in one word of bits: of the word with the first (0) or the next one
-    /// (1). Returns the word as it was.
-    CUDA_ZSTD_INLINE std::uint32_t set_bits(Env& env, const Reserved& got, std::uint32_t word) const {
-        const unsigned first = got.start() % 32u;
-        const std::uint32_t all = low_bits(got.count());
-        const std::uint32_t mask = word == 0 ? all << first : all >> (32u - first);
-        return env.fetch_or(slabs_.bits_of(got.slab())[got.start() / 32u + word], mask, Order::acquire);
+        status = taken.status();
+        if (!taken.has_slot()) return nullptr;
+        return pages_base_ + (std::size_t{taken.slab} << page_shift) + std::size_t{taken.slot} * slot_bytes_of(kind);
     }
 
     /// What is wrong with the caller's pointer, once something is with one of the lanes'. `seen`: as in deallocate().
@@ -251,21 +203,28 @@ private:
         return status;
     }
 
-    CUDA_ZSTD_HD Place locate(Env& env, const void* block) const {
-        if (!owns(block)) return {Status::foreign, 0, 0, {0}};
-        const auto offset = static_cast<std::size_t>(static_cast<const char*>(block) - pages_base_);
-        const auto page = static_cast<std::uint32_t>(offset >> page_shift);
-        const auto in_page = static_cast<std::uint32_t>(offset) & (page_bytes - 1u);
-        const PageEntry entry{env.load(entries_[page], Order::relaxed)};
-        if (entry.is_run()) return {in_page == 0 ? Status::ok : Status::interior, page, no_slot, entry};
-        if (!entry.is_slab()) return {Status::double_free, 0, 0, entry};
-        const std::uint32_t in_slab = (entry.pages_before() << page_shift) + in_page;
-        const SlotSize slot_size = SlotSize::of(entry.size_class());
+    /// The slot that begins at the address, if any does.
+    CUDA_ZSTD_INLINE Place locate(Env& env, const void* block) const {
+        const std::size_t offset = offset_of(block);
+        Place place{middle_bits(offset, page_shift), static_cast<std::uint32_t>(offset) % page_bytes, no_slot, {0}};
+        if (!owns(block)) {
+            place.page = no_page;
+            return place;
+        }
+        place.entry.raw = env.load(entries_[place.page], Order::relaxed);
+        if (!place.entry.is_slab()) return place;
+        const std::uint32_t in_slab = (place.entry.pages_before() << page_shift) + place.in_page;
+        const SlotSize slot_size = place.entry.slot_size();
         const std::uint32_t slot = slot_size.slots_in(in_slab);
         // The last slot must end inside the slab: what is behind it was never a block.
-        if (slot * slot_size.bytes() != in_slab || in_slab + slot_size.bytes() > page_bytes << entry.log2_pages())
-            return {Status::interior, 0, 0, entry};
-        return {Status::ok, page - entry.pages_before(), slot, entry};
+        if (slot * slot_size.bytes() == in_slab && in_slab + slot_size.bytes() <= page_bytes
+                                                                                      << place.entry.log2_pages())
+            place.slot = slot;
+        return place;
+    }
+
+    CUDA_ZSTD_INLINE std::size_t offset_of(const void* address) const {
+        return reinterpret_cast<std::uintptr_t>(address) - reinterpret_cast<std::uintptr_t>(pages_base_);
     }
 
     static CUDA_ZSTD_INLINE atom<std::uint32_t>& control(char* block, ControlCell cell) {

@@ -7,13 +7,14 @@
 #pragma once
 
 #include "cuda_zstd/core/config.hpp"
+#include "cuda_zstd/core/size_class.hpp"
 
 #include <cstdint>
 
 namespace cuda_zstd {
 
-/// Kind in the upper two bits. A slab's page: size class, log2 of the slab's pages, pages before this one. A run's
-/// first page: the run's pages.
+/// Kind in the upper two bits. A slab's page: the size of its slots, log2 of the slab's pages, pages before this one. A
+/// run's first page: the run's pages.
 struct PageEntry {
     std::uint32_t raw;
 
@@ -24,14 +25,15 @@ struct PageEntry {
     static constexpr std::uint32_t away = kind_mask;
 
     static CUDA_ZSTD_INLINE PageEntry of_slab(unsigned size_class, unsigned log2_pages, std::uint32_t pages_before) {
-        return PageEntry{slab_kind | size_class << 16 | log2_pages << 8 | pages_before};
+        const SlotSize size = SlotSize::of(size_class);
+        return PageEntry{slab_kind | size.shift << 20 | size.factor << 16 | log2_pages << 8 | pages_before};
     }
     static CUDA_ZSTD_INLINE PageEntry of_run(std::uint32_t pages) { return PageEntry{run_kind | pages}; }
 
     CUDA_ZSTD_INLINE bool is_slab() const { return (raw & kind_mask) == slab_kind; }
     CUDA_ZSTD_INLINE bool is_run() const { return (raw & kind_mask) == run_kind; }
     CUDA_ZSTD_INLINE bool is_away() const { return raw == away; }
-    CUDA_ZSTD_INLINE unsigned size_class() const { return raw >> 16 & 0x3fu; }
+    CUDA_ZSTD_INLINE SlotSize slot_size() const { return {raw >> 16 & 0xfu, raw >> 20 & 0xfu}; }
     CUDA_ZSTD_INLINE unsigned log2_pages() const { return raw >> 8 & 7u; }
     CUDA_ZSTD_INLINE std::uint32_t pages_before() const { return raw & 0xffu; }
     CUDA_ZSTD_INLINE std::uint32_t run_pages() const { return raw & ~kind_mask; }

@@ -49,15 +49,18 @@ struct SlabWord {
     CUDA_ZSTD_INLINE std::uint32_t slots() const {
         return SlotSize::of(size_class()).slots_in(page_bytes << log2_pages());
     }
-    /// Whether all credits are there. A credit more would not fit, which spares the division.
+    /// Whether all credits are there.
     CUDA_ZSTD_INLINE bool all_free() const {
-        return is_slab() && credits() > 0 &&
-               (static_cast<std::uint64_t>(credits()) + 1) * slot_bytes_of(size_class()) > (page_bytes << log2_pages());
+        return is_slab() && credits() > 0 && has_all_credits(slot_bytes_of(size_class()));
     }
     /// Whether an addition of credits that made this word must be followed up: the slab is out of reach, had no
     /// credits (whoever proves that there are none must look again), or is empty.
     CUDA_ZSTD_INLINE bool needs_care(std::uint32_t added) const {
-        return is_slab() && credits() > 0 && (!listed() || had_none(added) || all_free());
+        return is_slab() && needs_care(added, slot_bytes_of(size_class()));
+    }
+    /// The same for who knows that it is a slab, of slots of this size.
+    CUDA_ZSTD_INLINE bool needs_care(std::uint32_t added, std::uint32_t slot_bytes) const {
+        return credits() > 0 && (!listed() || had_none(added) || has_all_credits(slot_bytes));
     }
     /// Whether the slab had no credits before `added` of them were.
     CUDA_ZSTD_INLINE bool had_none(std::uint32_t added) const { return credits() <= static_cast<std::int32_t>(added); }
@@ -86,6 +89,12 @@ struct SlabWord {
                listed_bit | (size_class + 1u);
     }
     static CUDA_ZSTD_INLINE std::uint64_t credit(std::uint32_t count) { return std::uint64_t{count} << 32; }
+
+private:
+    /// Whether credits that are above 0, at most the slots of a slab, are all of them: one more would not fit.
+    CUDA_ZSTD_INLINE bool has_all_credits(std::uint32_t slot_bytes) const {
+        return (static_cast<std::uint32_t>(credits()) + 1u) * slot_bytes > page_bytes << log2_pages();
+    }
 };
 
 /// Slots reserved in a slab: `count` of them, from slot `start` on unless somebody else has one of those.
@@ -171,6 +180,11 @@ struct SlabMap {
         return no_slot;
     }
 
+    /// Where in `slot_bits` the bit of a slab's slot lies.
+    static CUDA_ZSTD_INLINE std::uint32_t bit_word(std::uint32_t slab, std::uint32_t slot) {
+        static_assert(max_pages * slot_words_per_page <= no_slot);
+        return slab * slot_words_per_page + slot / 32u;
+    }
     CUDA_ZSTD_INLINE atom<std::uint32_t>* bits_of(std::uint32_t slab) const {
         return slot_bits + static_cast<std::size_t>(slab) * slot_words_per_page;
     }
