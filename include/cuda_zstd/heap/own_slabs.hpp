@@ -117,13 +117,7 @@ struct OwnSlabs : PageRuns<Env> {
         SlabGrant grant{no_slab, 0, 0};
         if (!may_bring_shared(env, size_class, want)) return grant;
         atom<std::uint64_t>& cursor = cursor_of(size_class, stations.here(env));
-        if (env.load(cursor, Order::relaxed) != seen.raw) return grant;
-        std::uint64_t expected = seen.raw;
-        stations.begin_move(env);
-        if (!env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) {
-            stations.cancel_move(env);
-            return grant;
-        }
+        if (!this->begin_to_bring(env, cursor, seen)) return grant;
         const std::uint32_t slab = claim_shared(env);
         if (slab == no_page) {
             env.store(cursor, seen.raw, Order::release);
@@ -146,21 +140,21 @@ private:
         if (count * page_bytes < 2u * want * slot_bytes_of(size_class) || pages.near_now(env) != 0) return false;
         const SlabList<Env> list = list_of(size_class, stations.here(env));
         if (!SlabList<Env>::seems_empty(env.load(*list.head, Order::relaxed))) return false;
-        const std::uint32_t all_pages = pages.pages_now(env);
-        if (env.load(*pages.free_count, Order::relaxed) <= all_pages / 4u * 3u) return false;
+        const std::uint32_t pages_now = pages.pages_now(env);
+        if (env.load(*pages.free_count, Order::relaxed) <= pages_now / 4u * 3u) return false;
         const auto rovers = this->rovers(env);
-        const std::uint32_t place = rovers.place_of(round_up(rovers.now(env), count), all_pages);
-        return place + count <= all_pages && pages.seems_free(env, place, count < 32u ? count : 32u);
+        const std::uint32_t place = rovers.place_of(round_up(rovers.now(env), count), pages_now);
+        return place + count <= pages_now && pages.seems_free(env, place, count < 32u ? count : 32u);
     }
     /// The pages for it at the rover's next place; no_page where they are taken.
     CUDA_ZSTD_RARE std::uint32_t claim_shared(PassedEnv<Env> env) const {
         const std::uint32_t count = 1u << this->slab_log2_pages;
-        const std::uint32_t all_pages = pages.pages_now(env);
+        const std::uint32_t pages_now = pages.pages_now(env);
         const auto rovers = this->rovers(env);
         const std::uint32_t from = rovers.now(env);
         const std::uint32_t place =
-            rovers.place_of(rovers.pass_from(env, from, round_up(from, count), count), all_pages);
-        return place + count <= all_pages && pages.claim_at(env, place, count) ? place : no_page;
+            rovers.place_of(rovers.pass_from(env, from, round_up(from, count), count), pages_now);
+        return place + count <= pages_now && pages.claim_at(env, place, count) ? place : no_page;
     }
 
     CUDA_ZSTD_INLINE SlabGrant reserve_in(Env& env, std::uint32_t slab, unsigned size_class, std::uint32_t want) const {

@@ -124,6 +124,18 @@ struct SlabShelf {
         stations.end_move(env);
     }
 
+    /// Makes a cursor that was found as `seen` busy and begins the move of whoever brings it a slab. False: it is no
+    /// longer so. All who wait at a cursor find it exhausted at one time, and most of them are too late by now: so it
+    /// is looked at first.
+    CUDA_ZSTD_INLINE bool begin_to_bring(Env& env, atom<std::uint64_t>& cursor, Cursor seen) const {
+        if (env.load(cursor, Order::relaxed) != seen.raw) return false;
+        std::uint64_t expected = seen.raw;
+        stations.begin_move(env);
+        if (env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) return true;
+        stations.cancel_move(env);
+        return false;
+    }
+
     /// Where slabs are listed that lie behind the near pages: nobody looks there while there are near pages or slabs,
     /// but for the processor whose station it is. So their chunks drain.
     CUDA_ZSTD_INLINE unsigned far_station() const { return stations.count - 1u; }

@@ -260,14 +260,7 @@ private:
         if (seen.current_plus_1() == 0 && !may_bring_slab(env, size_class, station))
             return search(env, size_class, station, want);
         SlabGrant grant = refused(Status::contended);
-        // All who wait at a cursor find it exhausted at one time: most of them are too late by now.
-        if (env.load(cursor, Order::relaxed) != seen.raw) return grant;
-        std::uint64_t expected = seen.raw;
-        stations.begin_move(env);
-        if (!env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) {
-            stations.cancel_move(env);
-            return grant;
-        }
+        if (!this->begin_to_bring(env, cursor, seen)) return grant;
         const std::uint32_t slab = acquire_slab(env, seen.made_busy(), size_class, station, want, haste);
         env.store(cursor, Cursor::of(slab == no_slab ? 0 : slab + 1u, 0).raw, Order::release);
         if (slab != no_slab) {
