@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "cases.hpp"
-
-#include <x86intrin.h>
+#include "rounds.hpp"
 
 #include <algorithm>
 #include <array>
@@ -23,33 +22,6 @@ using cuda_zstd::BackendKind;
 constexpr std::size_t KiB = 1024;
 constexpr std::size_t MiB = 1024 * KiB;
 constexpr std::size_t GiB = 1024 * MiB;
-constexpr unsigned rounds = 7;
-
-double ns_since(std::chrono::steady_clock::time_point begin) {
-    return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin).count();
-}
-
-double median(std::vector<double> values) {
-    std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-    return values[values.size() / 2];
-}
-
-/// Times rounds until there are enough or the time is over; the first one, which warms up, comes first of all.
-template <class Round>
-std::vector<double> timed_rounds(const Bench& bench, const Round& round) {
-    std::vector<double> times;
-    const auto begin = std::chrono::steady_clock::now();
-    while (times.size() <= rounds && (times.size() < 2 || ns_since(begin) < bench.rounds_s * 1e9))
-        times.push_back(round());
-    return times;
-}
-
-double median_after_the_first(std::vector<double> times) {
-    times.erase(times.begin());
-    return median(std::move(times));
-}
-
-std::vector<Figure> time_ns(double value) { return {{"time", "ns", value}}; }
 
 /// Streams of a case, and what the subject knows of them.
 class Lanes {
@@ -327,44 +299,6 @@ std::vector<Figure> trim(const Bench& bench, unsigned blocks) {
         return ns_since(begin);
     });
     return time_ns(median_after_the_first(times));
-}
-
-/// What single steps take here: each call of the driver that a hit may need, and the processor's.
-std::vector<Figure> single_steps(const Bench& bench) {
-    const cudaStream_t stream = bench.backend.create_stream();
-    std::vector<Figure> figures;
-    const auto time = [&](const char* name, const auto& step) {
-        constexpr unsigned steps = 20000;
-        const std::vector<double> times = timed_rounds(bench, [&] {
-            const auto begin = std::chrono::steady_clock::now();
-            for (unsigned i = 0; i < steps; ++i)
-                step();
-            return ns_since(begin) / steps;
-        });
-        figures.push_back({name, "ns", median_after_the_first(times)});
-    };
-    std::atomic<std::uint64_t> word{0};
-    time("exchange", [&] { (void)word.exchange(1, std::memory_order_acquire); });
-    time("tick_counter", [&] { word.store(__rdtsc(), std::memory_order_relaxed); });
-    time("steady_clock", [&] {
-        word.store(static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()),
-                   std::memory_order_relaxed);
-    });
-    time("stream_id", [&] { word.store(bench.backend.stream_id(stream), std::memory_order_relaxed); });
-    time("is_capturing", [&] { word.store(bench.backend.is_capturing(stream) ? 1 : 0, std::memory_order_relaxed); });
-    const cuda_zstd::BackendEvent event = bench.backend.create_untimed_event();
-    time("event_record", [&] { bench.backend.record(event, stream); });
-    bench.backend.synchronize(stream);
-    time("event_query", [&] { (void)bench.backend.is_complete(event); });
-    time("stream_wait_event", [&] { bench.backend.wait(stream, event); });
-    bench.backend.synchronize(stream);
-    if (bench.backend.kind() == BackendKind::cuda) {
-        int device = 0;
-        time("get_device", [&] { (void)cudaGetDevice(&device); });
-    }
-    bench.backend.destroy_event(event);
-    bench.backend.destroy_stream(stream);
-    return figures;
 }
 
 } // namespace

@@ -45,6 +45,8 @@ struct Case {
 
 std::vector<Case> all_cases(const cuda_zstd::Backend& backend);
 
+/// Times of single steps of this machine: no subject's.
+std::vector<Figure> single_steps(const Bench& bench);
 /// Bytes of the process's heap for each live block of the size, and what is allowed: 32 B and 1 % of the block.
 std::vector<Figure> metadata(const Bench& bench, unsigned blocks, std::size_t bytes);
 

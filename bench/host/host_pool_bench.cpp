@@ -2,7 +2,9 @@
 // Host allocation: what our pools, the driver's and others' take for the same calls. A subject's cases run in a process
 // of their own, one after the other (in a survey each case in its own), each with a time limit: what runs past it is
 // stopped, and another process goes on behind it. First come the cases that every subject has, so that a run that is
-// short of time still compares. Rows: subject,case,metric,unit,value, written as they come.
+// short of time still compares. In a survey all subjects of a case come one after the other: a machine that is shared
+// changes its speed from minute to minute, and then subjects would differ by when they came. Rows:
+// subject,case,metric,unit,value, written as they come.
 #include "cases.hpp"
 
 #include <CLI/CLI.hpp>
@@ -250,10 +252,10 @@ int main(int argc, char** argv) {
             return static_cast<unsigned>(
                 std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - begin).count());
         };
-        const auto run_turn = [&](const std::string& subject, unsigned turn) {
+        const auto run_turn = [&](const std::string& subject, unsigned turn, const Case* only) {
             std::vector<std::string> left;
             for (const Case& each : all) {
-                if (turn_of(each, subject) != turn) continue;
+                if (turn_of(each, subject) != turn || (only != nullptr && &each != only)) continue;
                 const bool asked = std::find(cases.begin(), cases.end(), each.name) != cases.end();
                 const bool fits =
                     subject.starts_with(each.only_for) && (subject != "machine" || !each.only_for.empty());
@@ -282,9 +284,18 @@ int main(int argc, char** argv) {
                 left.erase(left.begin(), left.begin() + static_cast<std::ptrdiff_t>(outcome.cases));
             }
         };
-        for (unsigned turn = 0; turn < turns; ++turn)
+        const auto run_subjects = [&](unsigned turn, const Case* only) {
             for (const std::string& subject : subjects)
-                if (!skipped.contains(subject)) run_turn(subject, turn);
+                if (!skipped.contains(subject)) run_turn(subject, turn, only);
+        };
+        for (unsigned turn = 0; turn < turns; ++turn) {
+            if (!survey) {
+                run_subjects(turn, nullptr);
+                continue;
+            }
+            for (const Case& each : all)
+                run_subjects(turn, &each);
+        }
         results.close();
         return good ? 0 : 1;
     } catch (const std::exception& error) {
