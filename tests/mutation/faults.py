@@ -7,7 +7,7 @@ survive a change of the source. An order fault makes the accesses (or the warp's
 """
 from dataclasses import dataclass
 
-HEAP, SLAB, LIST, PAGES, SUPPLY = "heap.hpp", "slab.hpp", "slab_list.hpp", "page_map.hpp", "supply.hpp"
+HEAP, GROUPS, SLAB, LIST, PAGES, SUPPLY = "heap.hpp", "slot_groups.hpp", "slab.hpp", "slab_list.hpp", "page_map.hpp", "supply.hpp"
 SHELF, STATIONS, RECLAIM, RUNS = "slab_shelf.hpp", "stations.hpp", "reclaim.hpp", "page_runs.hpp"
 OWN = "own_slabs.hpp"
 
@@ -33,17 +33,19 @@ def order(name, *places, **more):
 
 FAULTS = [
     # --- slots: bits and credits
-    source("a slot is taken although its bit was set", HEAP,
+    source("a slot is taken although its bit was set", GROUPS,
            ("if ((seen >> (slot % 32u) & 1u) != 0)", "if (false)"), quick=True),
-    source("the second word of a grant is not marked", HEAP, ("rank < got.words()", "rank < got.words() && rank == 0")),
-    source("a lane of the second word asks the lane of the first", HEAP,
+    source("the second word of a grant is not marked", GROUPS, ("rank < got.words()", "rank < got.words() && rank == 0")),
+    source("a lane of the second word asks the lane of the first", GROUPS,
            ("leader : lowest_bit(group & (group - 1u))", "leader : leader"), quick=True),
-    source("one lane more than was reserved is served", HEAP, ("rank >= got.count() && got.count() != 0", "rank > got.count() && got.count() != 0")),
+    source("one lane more than was reserved is served", GROUPS, ("if (rank < got.count()) {", "if (rank <= got.count() && got.count() != 0) {")),
+    source("who got none of its group's slots does not ask again", GROUPS,
+           ("taken.refuse(static_cast<Status>(got.start()));\n        }", "taken.refuse(static_cast<Status>(got.start()));\n        } else if (asks) {\n            taken.refuse(Status::full);\n        }")),
     source("credits are added before the bit is cleared", HEAP,
-           ("seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release) & bits;",
-            "seen = env.load(slabs_.bits_of(place.page)[place.slot / 32u], Order::acquire) & bits;"),
+           ("seen = env.fetch_and(slabs_.slot_bits[word], ~bits, Order::release) & bits;",
+            "seen = env.load(slabs_.slot_bits[word], Order::acquire) & bits;"),
            ("if (cleared == popcount(peers)) seen = ~0u;",
-            "env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release);\n"
+            "env.fetch_and(slabs_.slot_bits[word], ~bits, Order::release);\n"
             "            if (cleared == popcount(peers)) seen = ~0u;")),
     source("a double free is not seen", HEAP, ("(seen >> (slot % 32u) & 1u) == 0 || env.lane() != lowest_bit(same)", "env.lane() != lowest_bit(same)"),
            quick=True),
@@ -65,14 +67,14 @@ FAULTS = [
             "const std::uint32_t valid = ~0u;")),
     # --- slabs: empty, listed, generation
     source("a slab is empty one credit early", SLAB,
-           ("(static_cast<std::uint64_t>(credits()) + 1) * slot_bytes", "(static_cast<std::uint64_t>(credits()) + 2) * slot_bytes")),
+           ("(static_cast<std::uint32_t>(credits()) + 1u) * slot_bytes", "(static_cast<std::uint32_t>(credits()) + 2u) * slot_bytes")),
     source("nobody is told that a slab became empty", SLAB,
-           ("is_slab() && credits() > 0 && (!listed() || had_none(added) || all_free())", "is_slab() && credits() > 0 && (!listed() || (had_none(added) && !all_free()))"), quick=True),
+           ("credits() > 0 && (!listed() || had_none(added) || has_all_credits(slot_bytes))", "credits() > 0 && (!listed() || (had_none(added) && !has_all_credits(slot_bytes)))"), quick=True),
     source("nobody is told that a slab in reach has credits again", STATIONS,
            ("env.fetch_add(move_counter(env), std::uint64_t{1} << 32, Order::release);", "(void)env;"),
            survives="needs three processors and two others' calls between two looks of one; the suites draw that too rarely"),
     source("a slab with credits again is not put in reach", SLAB,
-           ("is_slab() && credits() > 0 && (!listed() || had_none(added) || all_free())", "is_slab() && credits() > 0 && listed() && all_free()")),
+           ("credits() > 0 && (!listed() || had_none(added) || has_all_credits(slot_bytes))", "credits() > 0 && listed() && has_all_credits(slot_bytes)")),
     source("a retired slab keeps its generation", SLAB,
            ("(raw & low_mask) + (std::uint64_t{1} << generation_shift)", "(raw & low_mask)"),
            survives="whoever exchanges a slab's word compares all of it, and equal words are equal states"),
@@ -148,7 +150,7 @@ FAULTS = [
            ("if (seen.wants_next()) left = Cursor::of(0, seen.current_plus_1());", "if (seen.wants_next()) left = Cursor{};"), quick=True),
     source("a shared slab that nothing replaces is not published again", OWN,
            ("if (seen.next_plus_1() != 0) published(env, seen.next_plus_1() - 1u);", ";"), by="model"),
-    source("a shared slab is brought without making the cursor busy", OWN, ("expected, seen.made_busy().raw, Order::acq_rel", "expected, seen.raw, Order::acq_rel")),
+    source("a slab is brought without making the cursor busy", SHELF, ("expected, seen.made_busy().raw, Order::acq_rel", "expected, seen.raw, Order::acq_rel")),
     source("a place at the rover is taken for free", SHELF, ("if (pages.seems_free(env, place, count)) return place;", "return place;")),
     source("a place behind a larger slab is taken for free", SHELF,
            ("return place + count <= all_pages && pages.seems_free(env, place, count) ? place : no_page;", "return place + count <= all_pages ? place : no_page;")),
@@ -167,9 +169,9 @@ FAULTS = [
     source("the exhausted slab of a cursor is forgotten by who moves on", SUPPLY,
            ("        grant = reserve(env, seen.next_plus_1() - 1u, size_class, want);\n        if (seen.current_plus_1() != 0) settle(env, seen.current_plus_1() - 1u);",
             "        grant = reserve(env, seen.next_plus_1() - 1u, size_class, want);")),
-    source("a cursor is made busy without comparing", SUPPLY,
-           ("if (!env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) {",
-            "env.store(cursor, seen.made_busy().raw, Order::release);\n        if ((void)expected, false) {")),
+    source("a cursor is made busy without comparing", SHELF,
+           ("if (env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) return true;",
+            "env.store(cursor, seen.made_busy().raw, Order::release);\n        if ((void)expected, true) return true;")),
     source("a cursor that two prepare for", SUPPLY,
            ("if (env.compare_exchange(cursor, expected, ready.raw, Order::acq_rel)) {", "if ((void)expected, env.store(cursor, ready.raw, Order::release), true) {")),
     source("two move a cursor on", SUPPLY,
@@ -190,9 +192,7 @@ FAULTS = [
            ("if (Stations::any_under_way(before) || may_bring_slab(env, size_class, station))", "if (may_bring_slab(env, size_class, station))")),
     source("a run is refused although something moved", RUNS, (" && stations.all_moves(env) == before) {", ") {")),
     source("a refill is no move", SUPPLY,
-           ("        stations.begin_move(env);\n        if (!env.compare_exchange(cursor, expected, seen.made_busy()",
-            "        if (!env.compare_exchange(cursor, expected, seen.made_busy()"),
-           ("            stations.cancel_move(env);\n            return grant;\n        }\n        const std::uint32_t slab = acquire_slab", "            return grant;\n        }\n        const std::uint32_t slab = acquire_slab"),
+           ("if (!this->begin_to_bring(env, cursor, seen)) return grant;", "if (!this->begin_to_bring(env, cursor, seen)) return grant;\n        stations.cancel_move(env);"),
            ("        stations.end_move(env);\n        return grant;\n    }\n\n    /// A held slab", "        return grant;\n    }\n\n    /// A held slab")),
     source("a move is not counted when it ends", STATIONS, ("(std::uint64_t{1} << 32) - 1, Order::release", "~std::uint64_t{0}, Order::release"), quick=True),
     # --- reclaiming
@@ -212,8 +212,8 @@ FAULTS = [
            by="model"),
     source("cursors are not drained", RECLAIM, ("drain_cursor(env, cursor_of(size_class, first + lowest_bit(used)));", ";")),
     # --- orders, and what a warp's lanes owe each other
-    order("a freed slot's bytes are not released", (HEAP, "seen = env.fetch_and(slabs_.bits_of(place.page)[place.slot / 32u], ~bits, Order::release) & bits;"), quick=True),
-    order("a taken slot's bytes are not acquired", (HEAP, "return env.fetch_or(slabs_.bits_of(got.slab())[got.start() / 32u + word], mask, Order::acquire);"), quick=True),
+    order("a freed slot's bytes are not released", (HEAP, "seen = env.fetch_and(slabs_.slot_bits[word], ~bits, Order::release) & bits;"), quick=True),
+    order("a taken slot's bytes are not acquired", (GROUPS, "return env.fetch_or(slabs.slot_bits[slabs.bit_word(got.slab(), got.start()) + word], mask, Order::acquire);"), quick=True),
     order("a slot that was searched for is not acquired", (SLAB, "seen = env.fetch_or(bits[word], bit, Order::acquire);")),
     order("credits do not release", (SLAB, "return SlabWord{env.fetch_add(words[slab], credits, Order::release) + credits};")),
     order("a push does not release", (LIST, "} while (!env.compare_exchange(*head, seen, retag(seen, first + 1u), Order::release));"), quick=True),
@@ -222,7 +222,7 @@ FAULTS = [
     order("claimed pages do not acquire", (PAGES, "const std::uint32_t got = env.fetch_and(bits[word], ~mask, Order::acq_rel) & mask;"),
           (PAGES, "if (env.compare_exchange(bits[word], seen, seen & ~mask, Order::acq_rel)) return true;")),
     order("retiring a slab orders nothing", (SHELF, "if (!env.compare_exchange(slabs.words[slab], now.raw, now.retired().raw, Order::acq_rel)) continue;")),
-    order("nobody releases who refills a cursor", (SUPPLY, "if (!env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) {"),
+    order("nobody releases who refills a cursor", (SHELF, "if (env.compare_exchange(cursor, expected, seen.made_busy().raw, Order::acq_rel)) return true;"),
           (SUPPLY, "env.store(cursor, Cursor::of(slab == no_slab ? 0 : slab + 1u, 0).raw, Order::release);")),
     order("a prepared slab does not release", (SUPPLY, "if (env.compare_exchange(cursor, expected, ready.raw, Order::acq_rel)) {"),
           survives="who finds the slab there goes by its word, whose changes order themselves; wrong is only a look that still finds "
@@ -231,6 +231,6 @@ FAULTS = [
           survives="the exchange that made the cursor busy has released the move, and for the checker, as C++11 had it, a later store "
                    "of the same thread goes on with that; \"nobody releases who refills a cursor\" weakens both"),
     order("the end of a move does not release", (STATIONS, "env.fetch_add(move_counter(env), (std::uint64_t{1} << 32) - 1, Order::release);")),
-    order("nobody syncs after the shuffles of an allocation", (HEAP, "env.sync(lanes); // a shuffle orders no memory"), quick=True),
-    order("nobody syncs before bits are cleared for others", (HEAP, "env.sync(lanes); // the other lanes' accesses to their blocks"), quick=True),
+    order("nobody syncs after the shuffles of an allocation", (GROUPS, "env.sync(lanes); // a shuffle orders no memory"), quick=True),
+    order("nobody syncs before bits are cleared for others", (HEAP, "together([&](LaneMask mask) { env.sync(mask); });\n        // What was set of the bits"), quick=True),
 ]
