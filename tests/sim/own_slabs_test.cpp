@@ -179,6 +179,21 @@ TEST(OwnSlabs, NoSlabIsSharedWherePagesAreFew) {
     EXPECT_EQ(heap.control(ControlCell::free_pages).value, 8u);
 }
 
+TEST(OwnSlabs, WhereNoPlaceIsFreeTheCursorIsLeftAlone) {
+    TinyArena arena;
+    const HeapLayout layout = arena.reset(with_shared_slab(16));
+    const auto heap = Heap<solo_env>::over(arena.base(), layout);
+    const auto& supply = heap.supply();
+    const unsigned size_class = size_class_of(max_slot_bytes);
+    solo_env env;
+    ASSERT_TRUE(supply.pages.claim_at(env, 1, 1)) << "in the rover's next place";
+    const std::uint64_t before = supply.stations.all_moves(env);
+    for (unsigned groups = 0; groups < 3; ++groups)
+        EXPECT_EQ(supply.bring_shared(env, Cursor{}, size_class, 4).count, 0u);
+    EXPECT_EQ(supply.stations.all_moves(env), before) << "all groups would take turns at a cursor that gets nothing";
+    EXPECT_EQ(heap.control(ControlCell::free_pages).value, 15u);
+}
+
 TEST(OwnSlabs, WhatIsListedGoesBeforeANewSharedSlab) {
     TinyArena arena;
     const HeapLayout layout = arena.reset(with_shared_slab(16));
