@@ -192,10 +192,10 @@ private:
             if (entry.is_slab()) {
                 const SlabWord word = heap_.supply().word(env, page);
                 const double live = static_cast<double>(word.slots()) - word.credits();
-                const unsigned kind = slot_bytes_of(entry.size_class()) <= 256 ? 0 : 1;
+                const unsigned kind = entry.slot_size().bytes() <= 256 ? 0 : 1;
                 pages = word.pages();
                 slabs[kind] += static_cast<double>(pages) * page_bytes;
-                slots[kind] += live * slot_bytes_of(entry.size_class());
+                slots[kind] += live * entry.slot_size().bytes();
             } else if (entry.is_run()) {
                 pages = entry.run_pages();
                 runs += static_cast<double>(pages) * page_bytes;

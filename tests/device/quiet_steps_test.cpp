@@ -111,7 +111,7 @@ TEST_F(QuietSteps, ASlabInReachWithoutASlotIsNotLost) {
     const PageEntry entry{env_.load(heap_.supply().entries[page], Order::relaxed)};
     const std::uint32_t slab = page - entry.pages_before();
     std::uint32_t returned = 0;
-    const SlabGrant grant = heap_.supply().slabs.reserve(env_, slab, entry.size_class(), 1, returned);
+    const SlabGrant grant = heap_.supply().slabs.reserve(env_, slab, entry.slot_size().size_class(), 1, returned);
     ASSERT_EQ(grant.count, 1u);
     const std::uint32_t slot = heap_.supply().slabs.find_slot(env_, slab, grant.start, 0);
     ASSERT_NE(slot, no_slot);

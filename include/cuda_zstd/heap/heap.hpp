@@ -167,24 +167,33 @@ private:
     CUDA_ZSTD_INLINE void* take(Env& env, LaneMask lanes, std::size_t bytes, std::uint32_t alignment,
                                 Status& status) const {
         using Groups = SlotGroups<Env>;
+        using Taken = typename Groups::Taken;
         const unsigned kind = kind_of(bytes, alignment);
         const LaneMask group = env.match_any(lanes, kind);
-        auto taken = Groups{supply_, slabs_, stations_}.turn(env, lanes, group, kind, kind < size_class_count);
+        // Runs go first: they need pages side by side, slots any page.
+        Taken run;
+        if (kind == run_kind) (*out_of_line(&Heap::take_run))(supply_, env, bytes, run);
+        Taken taken = Groups{supply_, slabs_, stations_}.turn(env, lanes, group, kind, kind < size_class_count);
         if (env.ballot(lanes, !taken.has_slot()) != 0) {
-            const bool asks_again = kind < size_class_count && taken.asks_again();
-            if (env.ballot(lanes, asks_again) != 0)
-                taken = out_of_line(&Groups::go_on)(supply_, env, lanes, group, kind, taken);
+            if (kind == run_kind) taken = run;
             if (kind == invalid_kind) taken.refuse(Status::invalid);
-            if (kind == run_kind) {
-                taken = {out_of_line(&Supply::claim_run_rarely)(supply_, env, bytes), 0};
-                if (taken.slab >= no_page_now) taken.refuse(taken.slab == no_page ? Status::full : Status::contended);
-            }
+            if (env.ballot(lanes, taken.asks()) != 0)
+                taken = out_of_line(&Groups::go_on)(supply_, env, lanes, group, kind, taken);
+            // Of lanes that fail in one call, the first one's size stands for all.
             const LaneMask failed = env.ballot(lanes, !taken.has_slot());
             if (failed != 0 && env.lane() == lowest_bit(failed)) note_failures(env, control_, bytes, popcount(failed));
+            env.sync(lanes); // counted before any lane says so
         }
         status = taken.status();
         if (!taken.has_slot()) return nullptr;
         return pages_base_ + (std::size_t{taken.slab} << page_shift) + std::size_t{taken.slot} * slot_bytes_of(kind);
+    }
+
+    /// A run of pages, told as a slot of its first page. In memory, since a register would be the caller's all along.
+    static CUDA_ZSTD_RARE void take_run(const Supply* supply, PassedEnv<Env> env, std::size_t bytes,
+                                        typename SlotGroups<Env>::Taken& run) {
+        run = {Supply::claim_run_rarely(supply, env, bytes), 0};
+        if (run.slab >= no_page_now) run.refuse(run.slab == no_page ? Status::full : Status::contended);
     }
 
     /// What is wrong with the caller's pointer, once something is with one of the lanes'. `seen`: as in deallocate().

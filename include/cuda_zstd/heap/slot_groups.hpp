@@ -2,8 +2,8 @@
 // The common path of an allocation: slots for lanes of one warp that want the same size class.
 //
 // Invariant: a group reserves from its processor's cursor by one atomic of its first lane, and marks its slots as taken
-// by one atomic for each word of bits, at most two, both at once. Nothing here waits; what is rare is called through a
-// pointer (out_of_line).
+// by one atomic for each word of bits, at most two, both at once. What is rare is called through a pointer
+// (out_of_line), and may wait for who brings a slab.
 #pragma once
 
 #include "cuda_zstd/core/bits.hpp"
@@ -25,39 +25,39 @@ struct SlotGroups {
     SlabMap<Env> slabs;
     Stations stations;
 
-    /// What a lane got in a turn: a slot, or why there is none (full, contended), or neither (`ok`): then the group got
-    /// fewer slots than it has lanes, and this one asks again.
+    /// What a lane got so far: a slot, or why there is none, or neither, so that it asks (again).
     struct Taken {
         std::uint32_t slab;
-        std::uint32_t slot; ///< from `none` on there is none: a Status is behind that
+        std::uint32_t slot; ///< from `none` on there is none: a Status is behind that, `ok` of who asks
 
         static constexpr std::uint32_t none = 0xffffff00u;
 
         CUDA_ZSTD_INLINE bool has_slot() const { return slot < none; }
-        CUDA_ZSTD_INLINE bool asks_again() const { return slot == none; }
-        CUDA_ZSTD_INLINE Status status() const { return has_slot() ? Status::ok : static_cast<Status>(slot - none); }
+        CUDA_ZSTD_INLINE bool asks() const { return slot == none; }
         CUDA_ZSTD_INLINE void refuse(Status why) { slot = none + static_cast<std::uint32_t>(why); }
+        /// Not of who asks.
+        CUDA_ZSTD_INLINE Status status() const { return has_slot() ? Status::ok : static_cast<Status>(slot - none); }
     };
     static_assert(static_cast<std::uint32_t>(Status::ok) == 0);
 
-    /// A turn of the lanes `lanes`, which call together. Those that ask are in `group` with all lanes that want the
-    /// same class; of one that does not, `group` is its own bit. What the lanes that set bits acquired holds for all.
+    /// A turn of the lanes `lanes`, which call together. Those that ask are in `group` with all that ask for the same
+    /// class; of the others, `group` holds the own bit and none that asks, and they get nothing. Who asked asks again
+    /// when its group got fewer slots than it has lanes. What one lane acquired holds for all.
     CUDA_ZSTD_INLINE Taken turn(Env& env, LaneMask lanes, LaneMask group, unsigned size_class, bool asks) const {
         return turn_by(env, lanes, group, asks, [&](std::uint32_t want) { return reserve(env, size_class, want); });
     }
-    /// Further turns until each of the lanes has a slot or knows why not; `taken` is what a lane got so far. Those that
-    /// want none of the classes take part.
+    /// Further turns until nobody asks.
     static CUDA_ZSTD_RARE Taken go_on(const Supply* supply, PassedEnv<Env> env, LaneMask lanes, LaneMask group,
                                       unsigned size_class, Taken taken) {
-        const auto asks = [&] { return size_class < size_class_count && taken.asks_again(); };
         const auto reserve = [&](std::uint32_t want) {
             return out_of_line(&SlotGroups::reserve_again)(supply, env, size_class, want);
         };
-        for (LaneMask left = env.ballot(lanes, asks()); left != 0; left = env.ballot(lanes, asks())) {
+        for (LaneMask left = env.ballot(lanes, taken.asks()); left != 0; left = env.ballot(lanes, taken.asks())) {
             const SlotGroups groups{supply, supply->slabs, supply->stations};
-            group = asks() ? group & left : 1u << env.lane();
-            const Taken now = groups.turn_by(env, lanes, group, asks(), reserve);
-            if (asks()) taken = now;
+            const bool asks = taken.asks();
+            group = asks ? group & left : 1u << env.lane();
+            const Taken now = groups.turn_by(env, lanes, group, asks, reserve);
+            if (asks) taken = now;
         }
         return taken;
     }
