@@ -188,10 +188,10 @@ Taken BlockHeap::take_ready(std::size_t bytes, std::size_t alignment, std::uint6
     if (free_bytes_ < bytes) return {};
     Block* found = choose(own_home(stream_id), bytes, alignment, Search::quick);
     if (settling_ == Settling::where_none_fits_exactly && (found == nullptr || found->bytes != bytes))
-        if (Home* own = own_home(stream_id); own != nullptr && settle(*own, Open::left))
+        if (Home* own = own_home(stream_id); own != nullptr && settle(*own, stream_id))
             found = choose(own, bytes, alignment, Search::quick);
     if (found == nullptr) {
-        settle();
+        settle(stream_id);
         found = choose(own_home(stream_id), bytes, alignment, Search::quick);
     }
     if (found == nullptr && search == Search::thorough)

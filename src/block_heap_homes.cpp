@@ -164,21 +164,21 @@ void BlockHeap::move_to_settled(Block& block) {
 }
 
 /// Of a stream's blocks the oldest, whose work is done; whether there were any.
-bool BlockHeap::settle(Home& home, Open open) {
+bool BlockHeap::settle(Home& home, std::uint64_t asking_stream_id) {
     bool any = false;
     for (; !home.by_age.empty(); any = true) {
         Dependencies left = home.by_age.front().dependencies;
-        if ((open == Open::left && left.has_open()) || !order_.settle(left)) break;
+        if (!order_.settle(left, asking_stream_id)) break;
         move_to_settled(home.by_age.front());
     }
     return any;
 }
 
-void BlockHeap::settle() {
+void BlockHeap::settle(std::uint64_t asking_stream_id) {
     file_pending();
     for (auto entry = streams_.begin(); entry != streams_.end();) {
         Home& home = *entry->second;
-        settle(home, Open::asked_for);
+        settle(home, asking_stream_id);
         if (home.by_age.empty() && streams_.size() > idle_homes) {
             last_home_ = nullptr;
             entry = streams_.erase(entry);
@@ -190,7 +190,7 @@ void BlockHeap::settle() {
     for (auto next = mixed_->by_age.begin(); next != mixed_->by_age.end() && queries < mixed_queries;) {
         Block& block = *next++;
         Dependencies left = block.dependencies;
-        if (order_.settle(left))
+        if (order_.settle(left, asking_stream_id))
             move_to_settled(block);
         else
             ++queries;

@@ -176,4 +176,19 @@ void MemoryPoolManager::State::record_registered(const Dependencies* among) {
     });
 }
 
+/// The same of all registered streams but one, where their open tickets hold so much together; whether they do.
+bool MemoryPoolManager::State::record_others(std::uint64_t but_stream_id, std::size_t least_bytes) {
+    if (order_.open_bytes() < least_bytes) return false;
+    const std::lock_guard lock(registered_mutex_);
+    std::size_t bytes = 0;
+    for (const auto& [id, entry] : registered_)
+        if (id != but_stream_id)
+            if (const std::size_t held_bytes = order_.open_bytes_of(id); held_bytes != 0 && may_record(entry))
+                bytes += held_bytes;
+    if (bytes == 0 || bytes < least_bytes) return false;
+    for (const auto& [id, entry] : registered_)
+        if (id != but_stream_id) record_open(id, entry);
+    return true;
+}
+
 } // namespace cuda_zstd

@@ -22,6 +22,8 @@ constexpr unsigned frees_for_a_place = 32;
 constexpr std::size_t idle_entries = 256;
 /// Frees that are recorded at once after another stream had to wait for open tickets.
 constexpr unsigned eager_frees = 1024;
+/// Frees by which a registered stream is bounded in bytes after another one asked for what it freed.
+constexpr unsigned bounded_frees = 1024;
 /// First frees by which a stream shows that it goes on freeing: from then on they wait for each other.
 constexpr unsigned first_frees_at_once = 16;
 /// Of a ticket that is not recorded: no other begins after it has ended.
@@ -82,9 +84,10 @@ TicketRef StreamOrder::record(const StreamRef& stream) {
     ticket = found != own.deferring.end() && found->second.open != nullptr ? found->second.open : make(own, stream.id);
     record_now(*ticket, stream);
     if (found != own.deferring.end()) {
+        if (found->second.eager_frees != 0) --found->second.eager_frees;
+        if (found->second.bounded_frees != 0) --found->second.bounded_frees;
         // Its other references keep the ticket, so this releases nothing.
         if (found->second.open != nullptr) (void)closed(found->second);
-        if (found->second.eager_frees != 0) --found->second.eager_frees;
         if (found->second.is_idle()) own.deferring.erase(found);
     }
     return ticket;
@@ -105,9 +108,17 @@ TicketRef StreamOrder::open(Shelf& own, Deferring& deferring, std::uint64_t stre
     return deferring.open;
 }
 
+/// Whether the open ticket is to be recorded with the present free.
+bool StreamOrder::is_full(const Deferring& deferring, std::size_t most_bytes) const noexcept {
+    if (deferring.frees >= deferred_frees || deferring.open->wanted.load(relaxed)) return true;
+    const bool is_bounded = !deferring.is_registered || deferring.bounded_frees != 0 || bounded_ == Bounded::all;
+    return is_bounded && deferring.bytes >= most_bytes;
+}
+
 /// Takes the open ticket away: it is recorded, or somebody else's to complete. With the shelf's mutex held, under which
 /// the result must not be released.
 TicketRef StreamOrder::closed(Deferring& deferring) noexcept {
+    if (deferring.is_registered && deferring.open->wanted.load(relaxed)) deferring.bounded_frees = bounded_frees;
     open_tickets_.fetch_sub(1, relaxed);
     open_bytes_.fetch_sub(deferring.bytes, relaxed);
     return std::move(deferring.open);
@@ -127,10 +138,11 @@ TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes, Since s
         }
         if (deferring.open != nullptr || open_tickets_.load(relaxed) < most_open_tickets) {
             ticket = open(own, deferring, stream.id, bytes);
-            if (++deferring.frees < deferred_frees && deferring.bytes < deferred_bytes / open_tickets_.load(relaxed) &&
-                ticket != nullptr && !ticket->wanted.load(relaxed))
-                return ticket;
-            break;
+            deferring.is_registered = stream.life == StreamLife::registered;
+            ++deferring.frees;
+            if (is_full(deferring, deferred_bytes / open_tickets_.load(relaxed))) break;
+            if (deferring.bounded_frees != 0) --deferring.bounded_frees;
+            return ticket;
         }
         forget_idle(own, stream.id);
         if (++deferring.refused < frees_for_a_place) break;
@@ -156,6 +168,13 @@ TicketRef StreamOrder::leave_open(std::uint64_t stream_id, std::size_t bytes) {
     return open(own, deferring, stream_id, bytes);
 }
 
+std::size_t StreamOrder::open_bytes_of(std::uint64_t stream_id) {
+    Shelf& its = shelf(stream_id);
+    const std::lock_guard lock(its.mutex);
+    const auto found = its.deferring.find(stream_id);
+    return found == its.deferring.end() || found->second.open == nullptr ? 0 : found->second.bytes;
+}
+
 void StreamOrder::record_open(const StreamRef& stream) {
     Shelf& own = shelf(stream.id);
     // Declared before the lock: what it may release goes to the shelf.
@@ -167,13 +186,19 @@ void StreamOrder::record_open(const StreamRef& stream) {
     ticket = closed(found->second);
 }
 
+/// Whether the stream's ticket stays in its place when others need one: out of it, only a wait for all streams brings
+/// back what it holds.
+bool StreamOrder::keeps_place(const Deferring& deferring) noexcept {
+    return deferring.is_registered && deferring.bytes >= deferred_bytes;
+}
+
 /// The streams that have freed longest ago lose their places, not their tickets.
 void StreamOrder::abandon_half() {
     std::vector<std::uint64_t> uses;
     for (Shelf& shelf : shelves_) {
         const std::lock_guard lock(shelf.mutex);
         for (const auto& [id, deferring] : shelf.deferring)
-            if (deferring.open != nullptr) uses.push_back(deferring.last_use);
+            if (deferring.open != nullptr && !keeps_place(deferring)) uses.push_back(deferring.last_use);
     }
     if (uses.size() < most_open_tickets / 2) return;
     const auto middle = uses.begin() + static_cast<std::ptrdiff_t>(uses.size() / 2);
@@ -184,7 +209,7 @@ void StreamOrder::abandon_half() {
         const std::lock_guard lock(shelf.mutex);
         for (auto entry = shelf.deferring.begin(); entry != shelf.deferring.end();) {
             Deferring& deferring = entry->second;
-            if (deferring.open != nullptr && deferring.last_use <= *middle &&
+            if (deferring.open != nullptr && deferring.last_use <= *middle && !keeps_place(deferring) &&
                 abandoned_.size() < abandoned_.capacity()) {
                 abandoned_.push_back(closed(deferring));
                 abandoned_bytes_ += deferring.bytes;
@@ -207,7 +232,8 @@ bool StreamOrder::close_all() {
                 closing_.reserve(closing_.size() + 1); // before the ticket has left its place
                 closing_.push_back(closed(entry->second));
             }
-            entry = entry->second.eager_frees == 0 ? shelf.deferring.erase(entry) : std::next(entry);
+            const bool has_a_lesson = entry->second.eager_frees != 0 || entry->second.bounded_frees != 0;
+            entry = has_a_lesson ? std::next(entry) : shelf.deferring.erase(entry);
         }
     }
     {
@@ -241,7 +267,7 @@ Dependencies StreamOrder::freed_on(const StreamRef& stream, std::size_t bytes, s
                                    Dependencies since_allocation) {
     if (stream.id == allocation_stream_id)
         return Dependencies(defer(stream, bytes, since_of(stream, since_allocation)));
-    if (settle(since_allocation)) return Dependencies(record(stream));
+    if (settle(since_allocation, stream.id)) return Dependencies(record(stream));
     since_allocation.add(record(stream));
     return since_allocation;
 }
@@ -249,7 +275,7 @@ Dependencies StreamOrder::freed_on(const StreamRef& stream, std::size_t bytes, s
 TicketRef StreamOrder::freed_on_as_one(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                                        Dependencies since_allocation) {
     if (stream.id == allocation_stream_id) return defer(stream, bytes, since_of(stream, since_allocation));
-    if (!settle(since_allocation)) wait_on_device(stream, since_allocation);
+    if (!settle(since_allocation, stream.id)) wait_on_device(stream, since_allocation);
     return record(stream);
 }
 
@@ -259,12 +285,12 @@ void StreamOrder::recycle(Ticket* ticket) noexcept {
     ticket->next_spare = std::exchange(to.spare, ticket);
 }
 
-bool StreamOrder::is_complete(Ticket& ticket) {
+bool StreamOrder::is_complete(Ticket& ticket, std::uint64_t asking_stream_id) {
     switch (ticket.state.load(std::memory_order_acquire)) {
     case Ticket::State::complete:
         return true;
     case Ticket::State::open:
-        ticket.wanted.store(true, relaxed);
+        if (ticket.stream_id != asking_stream_id) ticket.wanted.store(true, relaxed);
         return false;
     case Ticket::State::recorded:
         break;
@@ -274,8 +300,8 @@ bool StreamOrder::is_complete(Ticket& ticket) {
     return true;
 }
 
-bool StreamOrder::settle(Dependencies& dependencies) {
-    dependencies.remove_if([this](const TicketRef& ticket) { return is_complete(*ticket); });
+bool StreamOrder::settle(Dependencies& dependencies, std::uint64_t asking_stream_id) {
+    dependencies.remove_if([&](const TicketRef& ticket) { return is_complete(*ticket, asking_stream_id); });
     return dependencies.empty();
 }
 

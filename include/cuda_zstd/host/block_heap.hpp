@@ -101,8 +101,8 @@ public:
     /// A block of any home, or made of a run of neighbours of several homes where nothing else fits: of the shortest,
     /// and without open tickets where that will do. Thorough.
     Taken take_any(std::size_t bytes, std::size_t alignment, Within within);
-    /// Moves completed blocks to the settled ones.
-    void settle();
+    /// Moves completed blocks to the settled ones. Open tickets are asked for, but for those of the stream that asks.
+    void settle(std::uint64_t asking_stream_id = StreamOrder::no_stream);
     /// Brings the pending blocks to their homes, merged with their neighbours there.
     void file_pending();
     /// A block that is pending, whoever's it is by now, takes in those on both sides that are pending too and would go
@@ -158,9 +158,7 @@ private:
     void unfile(Block& block) noexcept;
     void file(Block& block);
     void move_to_settled(Block& block);
-    /// What becomes of an open ticket: asked for, so that its stream records with its next free, or left alone.
-    enum class Open : std::uint8_t { asked_for, left };
-    bool settle(Home& home, Open open);
+    bool settle(Home& home, std::uint64_t asking_stream_id);
     bool may_absorb(const Home& home, Block& neighbour) const noexcept;
     template <class Absorbs>
     void absorb_neighbours(Block& block, const Absorbs& absorbs);

@@ -184,7 +184,10 @@ public:
 /// Makes tickets, asks for them and waits for them. Members may be called from any thread.
 class StreamOrder {
 public:
-    explicit StreamOrder(Backend& backend) : backend_(backend) {}
+    /// Whether each stream's open ticket is bounded in bytes, or only those of streams that may be gone.
+    enum class Bounded : std::uint8_t { all, unregistered };
+    explicit StreamOrder(Backend& backend, Bounded bounded = Bounded::unregistered)
+        : backend_(backend), bounded_(bounded) {}
     /// No ticket may live any more.
     ~StreamOrder();
     StreamOrder(const StreamOrder&) = delete;
@@ -199,6 +202,9 @@ public:
     /// till then it is out of other streams' reach, so at most 64 streams defer at once, and n of them record by the
     /// 64/n-th MiB. A stream that keeps on freeing when there are 64 takes the place of the half that did so longest
     /// ago, which may be gone: their tickets stay open, and open_bytes() tells when to close them.
+    /// A registered stream's ticket can be recorded by anybody, so with `Bounded::unregistered` it has no bound in
+    /// bytes but for the stream's next 1,024 frees after another one asked for its ticket. What it holds beyond 64 MiB
+    /// keeps its place.
     TicketRef defer(const StreamRef& stream, std::size_t bytes) { return defer(stream, bytes, Since::returning); }
     /// The stream's open ticket, for frees of the past: for who may not touch the stream, which may be gone by now. No
     /// driver call. The ticket is recorded by the stream's next free that is, or completed by close_all().
@@ -219,10 +225,13 @@ public:
     bool close_all();
     /// Whether close_all() may wait now.
     bool may_close() { return !backend_.captures_go_on(); }
-    /// One event query; none for an open ticket, and none once it was complete.
-    bool is_complete(Ticket& ticket);
+    /// Of who asks for tickets on no stream's behalf.
+    static constexpr std::uint64_t no_stream = ~std::uint64_t{0};
+    /// One event query; none for an open ticket, and none once it was complete. An open one is asked for, unless it is
+    /// that of the stream that asks: its next free need not record for that.
+    bool is_complete(Ticket& ticket, std::uint64_t asking_stream_id = no_stream);
     /// Drops completed tickets; true when none is left.
-    bool settle(Dependencies& dependencies);
+    bool settle(Dependencies& dependencies, std::uint64_t asking_stream_id = no_stream);
     /// Work that `stream` gets from now on runs after the dependencies. One wait for each ticket of another stream;
     /// where one is open, the caller waits for all streams, and that stream defers no more for the next 1,024 frees.
     /// Throws `OutOfReach` where a capture forbids that.
@@ -235,6 +244,8 @@ public:
     std::uint64_t closings() const noexcept { return closings_.load(std::memory_order_relaxed); }
     /// Bytes behind open tickets, out of other streams' reach.
     std::size_t open_bytes() const noexcept { return open_bytes_.load(std::memory_order_relaxed); }
+    /// Those behind the stream's open ticket, which record_open() records.
+    std::size_t open_bytes_of(std::uint64_t stream_id);
     /// Tickets whose event exists, in use or spare.
     std::size_t events() const noexcept { return events_.load(std::memory_order_relaxed); }
 
@@ -249,6 +260,10 @@ private:
         unsigned frees = 0;
         std::size_t bytes = 0;
         unsigned eager_frees = 0;
+        /// Frees for which a registered stream is bounded in bytes, too.
+        unsigned bounded_frees = 0;
+        /// Whether the last free was by a registration.
+        bool is_registered = false;
         /// First frees that were recorded at once.
         unsigned first_frees = 0;
         /// Frees that were recorded since 64 others defer.
@@ -256,7 +271,7 @@ private:
         /// Of the last free, for who must go.
         std::uint64_t last_use = 0;
         bool is_idle() const noexcept {
-            return open == nullptr && eager_frees == 0 && refused == 0 && first_frees == 0;
+            return open == nullptr && eager_frees == 0 && bounded_frees == 0 && refused == 0 && first_frees == 0;
         }
     };
     static Since since_of(const StreamRef& stream, const Dependencies& since_allocation) noexcept {
@@ -272,13 +287,16 @@ private:
     void record_now(Ticket& ticket, const StreamRef& stream);
     void stop_deferring(std::uint64_t stream_id);
     TicketRef open(Shelf& own, Deferring& deferring, std::uint64_t stream_id, std::size_t bytes);
+    bool is_full(const Deferring& deferring, std::size_t most_bytes) const noexcept;
     TicketRef closed(Deferring& deferring) noexcept;
+    static bool keeps_place(const Deferring& deferring) noexcept;
     void abandon_half();
     bool has_open();
     static void forget_idle(Shelf& own, std::uint64_t but_stream_id) noexcept;
     void recycle(Ticket* ticket) noexcept;
 
     Backend& backend_;
+    const Bounded bounded_;
     std::atomic<std::uint64_t> clock_{1};
     std::atomic<std::uint64_t> device_waits_{0};
     std::atomic<std::uint64_t> closings_{0};
