@@ -110,6 +110,25 @@ TEST_P(BlockMerge, BlocksOfTwoStreamsStayApart) {
     EXPECT_TRUE(heap.take_ready(17 * granule_bytes, granule_bytes, 2));
 }
 
+/// To ask for the stream's own ticket would make its next free record, and the stream has no use for that.
+TEST_P(BlockMerge, ASearchAsksForTheTicketsOfOthers) {
+    BlockHeap heap(GetParam(), order_);
+    cut(heap);
+    const TicketRef first = order_.defer({ManualBackend::handle(1), 1}, granule_bytes);
+    const TicketRef second = order_.defer({ManualBackend::handle(2), 2}, granule_bytes);
+    free(heap, *blocks_[0], Dependencies(first));
+    free(heap, *blocks_[2], Dependencies(second));
+    Dependencies both(first);
+    both.add(second);
+    free(heap, *blocks_[4], std::move(both));
+    heap.receive([](const Block&) {});
+    EXPECT_FALSE(heap.take_ready(2 * granule_bytes, granule_bytes, 1));
+    EXPECT_FALSE(first->wanted);
+    EXPECT_TRUE(second->wanted);
+    EXPECT_FALSE(heap.take_ready(2 * granule_bytes, granule_bytes, 2));
+    EXPECT_TRUE(first->wanted);
+}
+
 /// What was merged waits for the last of its parts.
 TEST_P(BlockMerge, OneBlockWaitsForAllThatItsPartsDid) {
     BlockHeap heap(GetParam(), order_);
