@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Best fit: a list for each size, found through a tree of bitmaps over the sizes, 64 to a node (a stratified tree as
 // that of van Emde Boas, "Preserving order in a forest in less than logarithmic time", 1975, but of fixed fan-out). Its
-// depth follows the largest size, not the number of blocks: 3 nodes to 64 MiB, 4 to 4 GiB. A red-black tree over size
-// and address took five times as long among a million holes of mixed sizes, where each level is a cache miss.
+// depth is at most that of the largest size, 3 nodes to 64 MiB, 4 to 4 GiB, whatever the number of blocks; a list hangs
+// as high as no other size shares its place, so with few blocks it is 2. A red-black tree over size and address took
+// five times as long among a million holes of mixed sizes, where each level is a cache miss.
 #include "cuda_zstd/host/free_block_index.hpp"
 
 #include <algorithm>
@@ -23,8 +24,22 @@ constexpr std::size_t kept_nodes = 3 * most_levels;
 
 struct Node {
     std::uint64_t occupied = 0;
-    /// Of the lowest level: the newest block of each size; of others: nodes.
+    /// Those of the occupied places that hold the newest block of the only size there, as all do on the lowest level;
+    /// the others hold nodes.
+    std::uint64_t lists = 0;
     std::array<void*, fan_out> below{};
+
+    bool is_list(unsigned index) const noexcept { return (lists >> index & 1) != 0; }
+    void set_list(unsigned index, Block* head) noexcept {
+        below[index] = head;
+        occupied |= std::uint64_t{1} << index;
+        lists |= std::uint64_t{1} << index;
+    }
+    void clear(unsigned index) noexcept {
+        below[index] = nullptr;
+        occupied &= ~(std::uint64_t{1} << index);
+        lists &= ~(std::uint64_t{1} << index);
+    }
 };
 
 unsigned digit(std::size_t granules, unsigned level) noexcept {
@@ -41,7 +56,7 @@ Block* block_at(const Node* leaf, unsigned index) noexcept { return static_cast<
 class BestFit final : public FreeBlockIndex {
 public:
     ~BestFit() override {
-        if (root_ != nullptr) destroy(root_, levels_ - 1);
+        if (root_ != nullptr) destroy(root_);
         while (spare_ != nullptr)
             delete take_spare();
     }
@@ -67,20 +82,30 @@ public:
             root_ = higher;
         }
         Node* node = root_;
-        for (unsigned level = levels_ - 1; level != 0; --level) {
+        for (unsigned level = levels_ - 1;; --level) {
             const unsigned at = digit(granules, level);
-            if ((node->occupied & bit(at)) == 0) {
-                node->below[at] = take_spare();
-                node->occupied |= bit(at);
+            Block* head = nullptr;
+            if ((node->occupied & bit(at)) != 0) {
+                if (!node->is_list(at)) {
+                    node = node_at(node, at);
+                    continue;
+                }
+                head = block_at(node, at);
+                if (head->bytes != block.bytes) {
+                    // Another size has the place: it goes one level down.
+                    Node* lower = take_spare();
+                    lower->set_list(digit(head->bytes / granule_bytes, level - 1), head);
+                    node->below[at] = lower;
+                    node->lists &= ~bit(at);
+                    node = lower;
+                    continue;
+                }
+                head->node.bin.previous = &block;
             }
-            node = node_at(node, at);
+            block.node.bin = {nullptr, head};
+            node->set_list(at, &block);
+            return;
         }
-        const unsigned at = digit(granules, 0);
-        Block* const head = block_at(node, at);
-        block.node.bin = {nullptr, head};
-        if (head != nullptr) head->node.bin.previous = &block;
-        node->below[at] = &block;
-        node->occupied |= bit(at);
     }
 
     void erase(Block& block) noexcept override {
@@ -93,23 +118,25 @@ public:
         const std::size_t granules = block.bytes / granule_bytes;
         std::array<Node*, most_levels> path;
         Node* node = root_;
-        for (unsigned level = levels_ - 1; level != 0; --level) {
+        unsigned level = levels_ - 1;
+        for (; !node->is_list(digit(granules, level)); --level) {
             path[level] = node;
             node = node_at(node, digit(granules, level));
         }
-        node->below[digit(granules, 0)] = next;
-        if (next != nullptr) return;
-        node->occupied &= ~bit(digit(granules, 0));
-        for (unsigned level = 1; node->occupied == 0; ++level) {
+        if (next != nullptr) {
+            node->below[digit(granules, level)] = next;
+            return;
+        }
+        node->clear(digit(granules, level));
+        while (node->occupied == 0) {
             put_spare(node);
-            if (level == levels_) {
+            if (++level == levels_) {
                 root_ = nullptr;
                 levels_ = 0;
                 return;
             }
             node = path[level];
-            node->below[digit(granules, level)] = nullptr;
-            node->occupied &= ~bit(digit(granules, level));
+            node->clear(digit(granules, level));
         }
     }
 
@@ -139,7 +166,7 @@ public:
             return fan_out - 1 - static_cast<unsigned>(std::countl_zero(n->occupied));
         };
         const Node* node = root_;
-        for (unsigned level = levels_ - 1; level != 0; --level)
+        while (!node->is_list(highest(node)))
             node = node_at(node, highest(node));
         return block_at(node, highest(node))->bytes;
     }
@@ -158,7 +185,11 @@ private:
             path[level] = node;
             const unsigned at = digit(granules, level);
             if ((node->occupied & bit(at)) == 0) break;
-            if (level == 0) return block_at(node, at);
+            if (node->is_list(at)) {
+                Block* const head = block_at(node, at);
+                if (head->bytes >= bytes) return head;
+                break;
+            }
             node = node_at(node, at);
         }
         for (;; ++level) {
@@ -166,29 +197,34 @@ private:
             const std::uint64_t larger = path[level]->occupied & above(digit(granules, level));
             if (larger == 0) continue;
             node = path[level];
-            for (unsigned at = static_cast<unsigned>(std::countr_zero(larger));;
-                 at = static_cast<unsigned>(std::countr_zero(node->occupied))) {
-                if (level-- == 0) return block_at(node, at);
+            unsigned at = static_cast<unsigned>(std::countr_zero(larger));
+            while (!node->is_list(at)) {
                 node = node_at(node, at);
+                at = static_cast<unsigned>(std::countr_zero(node->occupied));
             }
+            return block_at(node, at);
         }
     }
 
     static std::string check_below(const Node* node, unsigned level, std::size_t prefix) {
         if (node->occupied == 0) return "best fit: a node is empty";
+        if ((node->lists & ~node->occupied) != 0) return "best fit: a list is at a place that is not occupied";
         for (unsigned at = 0; at < fan_out; ++at) {
             if (((node->occupied & bit(at)) != 0) != (node->below[at] != nullptr))
                 return "best fit: a bitmap disagrees with its node";
             if (node->below[at] == nullptr) continue;
             const std::size_t granules = prefix * fan_out + at;
-            if (level != 0) {
+            if (!node->is_list(at)) {
+                if (level == 0) return "best fit: a node is below the lowest level";
                 if (std::string found = check_below(node_at(node, at), level - 1, granules); !found.empty())
                     return found;
                 continue;
             }
             const Block* previous = nullptr;
             for (const Block* block = block_at(node, at); block != nullptr; block = block->node.bin.next) {
-                if (block->bytes != granules * granule_bytes) return "best fit: a block is in another size's list";
+                if (block->bytes / granule_bytes >> (level * digit_bits) != granules ||
+                    block->bytes != block_at(node, at)->bytes)
+                    return "best fit: a block is in another size's list";
                 if (block->node.bin.previous != previous) return "best fit: a list's links disagree";
                 previous = block;
             }
@@ -196,9 +232,9 @@ private:
         return {};
     }
 
-    static void destroy(Node* node, unsigned level) noexcept {
-        for (unsigned at = 0; at < fan_out && level != 0; ++at)
-            if (node->below[at] != nullptr) destroy(node_at(node, at), level - 1);
+    static void destroy(Node* node) noexcept {
+        for (unsigned at = 0; at < fan_out; ++at)
+            if (node->below[at] != nullptr && !node->is_list(at)) destroy(node_at(node, at));
         delete node;
     }
     Node* take_spare() noexcept {
