@@ -10,11 +10,7 @@ constexpr auto relaxed = std::memory_order_relaxed;
 
 } // namespace
 
-void intrusive_ptr_add_ref(Ticket* ticket) noexcept { ticket->references.fetch_add(1, std::memory_order_relaxed); }
-
-void intrusive_ptr_release(Ticket* ticket) noexcept {
-    if (ticket->references.fetch_sub(1, std::memory_order_acq_rel) == 1) ticket->home->recycle(ticket);
-}
+void recycle_ticket(Ticket* ticket) noexcept { ticket->home->recycle(ticket); }
 
 void Dependencies::clear() noexcept {
     first_.reset();

@@ -132,17 +132,23 @@ bool MemoryPoolManager::State::deallocate_to_pools(void* ptr, Record* record, co
 
 /// Frees a claimed block into its pool.
 void MemoryPoolManager::State::give(Record& record, const StreamRef& stream, ThreadCache& counting) {
-    Dependencies since = record.since_allocation.get();
-    // The stream's work before the allocation is named by no ticket.
-    if (record.word().is_unticketed() && record.stream_id != stream.id)
-        since.add(late_ticket(record.stream_id, record.usable_bytes()));
-    // A slot has one ticket, so that the stream must wait for the others; but for an open one it cannot.
-    const bool strands = record.is_slot() && record.stream_id != stream.id && since.has_open();
     // Before the block is published: who finds it must find what it waits for.
-    Dependencies dependencies =
-        record.is_slot() && !strands
-            ? Dependencies(order_.freed_on_as_one(stream, record.usable_bytes(), record.stream_id, std::move(since)))
-            : order_.freed_on(stream, record.usable_bytes(), record.stream_id, std::move(since));
+    Dependencies dependencies;
+    bool strands = false;
+    if (record.stream_id == stream.id) {
+        dependencies =
+            Dependencies(order_.freed_on_own(stream, record.usable_bytes(), record.since_allocation.are_of(stream.id)));
+    } else {
+        Dependencies since = record.since_allocation.get();
+        // The stream's work before the allocation is named by no ticket.
+        if (record.word().is_unticketed()) since.add(late_ticket(record.stream_id, record.usable_bytes()));
+        // A slot has one ticket, so that the stream must wait for the others; but for an open one it cannot.
+        strands = record.is_slot() && since.has_open();
+        dependencies = record.is_slot() && !strands
+                           ? Dependencies(order_.freed_on_as_one(stream, record.usable_bytes(), record.stream_id,
+                                                                 std::move(since)))
+                           : order_.freed_on(stream, record.usable_bytes(), record.stream_id, std::move(since));
+    }
     PackedDependencies of_stranded;
     if (strands) of_stranded.take(dependencies);
     {

@@ -80,15 +80,15 @@ TicketRef StreamOrder::record(const StreamRef& stream) {
     // Declared before the lock: what it may release goes to the shelf.
     TicketRef ticket;
     const std::lock_guard lock(own.mutex);
-    const auto found = own.deferring.find(stream.id);
-    ticket = found != own.deferring.end() && found->second.open != nullptr ? found->second.open : make(own, stream.id);
+    Deferring* const found = own.find(stream.id);
+    ticket = found != nullptr && found->open != nullptr ? found->open : make(own, stream.id);
     record_now(*ticket, stream);
-    if (found != own.deferring.end()) {
-        if (found->second.eager_frees != 0) --found->second.eager_frees;
-        if (found->second.bounded_frees != 0) --found->second.bounded_frees;
+    if (found != nullptr) {
+        if (found->eager_frees != 0) --found->eager_frees;
+        if (found->bounded_frees != 0) --found->bounded_frees;
         // Its other references keep the ticket, so this releases nothing.
-        if (found->second.open != nullptr) (void)closed(found->second);
-        if (found->second.is_idle()) own.deferring.erase(found);
+        if (found->open != nullptr) (void)closed(*found);
+        if (found->is_idle()) own.erase(stream.id);
     }
     return ticket;
 }
@@ -129,7 +129,7 @@ TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes, Since s
         Shelf& own = shelf(stream.id);
         TicketRef ticket;
         std::unique_lock lock(own.mutex);
-        Deferring& deferring = own.deferring[stream.id];
+        Deferring& deferring = own.find_or_make(stream.id);
         if (deferring.eager_frees != 0) break;
         if (since == Since::first && deferring.first_frees < first_frees_at_once) {
             ++deferring.first_frees;
@@ -156,7 +156,7 @@ TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes, Since s
 /// Entries of streams that came and went, when there are many. With the shelf's mutex held.
 void StreamOrder::forget_idle(Shelf& own, std::uint64_t but_stream_id) noexcept {
     if (own.deferring.size() <= idle_entries) return;
-    std::erase_if(own.deferring, [&](const auto& entry) {
+    own.erase_if([&](const auto& entry) {
         return entry.first != but_stream_id && entry.second.open == nullptr && entry.second.eager_frees == 0;
     });
 }
@@ -164,15 +164,15 @@ void StreamOrder::forget_idle(Shelf& own, std::uint64_t but_stream_id) noexcept 
 TicketRef StreamOrder::leave_open(std::uint64_t stream_id, std::size_t bytes) {
     Shelf& own = shelf(stream_id);
     const std::lock_guard lock(own.mutex);
-    Deferring& deferring = own.deferring[stream_id];
+    Deferring& deferring = own.find_or_make(stream_id);
     return open(own, deferring, stream_id, bytes);
 }
 
 std::size_t StreamOrder::open_bytes_of(std::uint64_t stream_id) {
     Shelf& its = shelf(stream_id);
     const std::lock_guard lock(its.mutex);
-    const auto found = its.deferring.find(stream_id);
-    return found == its.deferring.end() || found->second.open == nullptr ? 0 : found->second.bytes;
+    const Deferring* const found = its.find(stream_id);
+    return found == nullptr || found->open == nullptr ? 0 : found->bytes;
 }
 
 void StreamOrder::record_open(const StreamRef& stream) {
@@ -180,10 +180,10 @@ void StreamOrder::record_open(const StreamRef& stream) {
     // Declared before the lock: what it may release goes to the shelf.
     TicketRef ticket;
     const std::lock_guard lock(own.mutex);
-    const auto found = own.deferring.find(stream.id);
-    if (found == own.deferring.end() || found->second.open == nullptr) return;
-    record_now(*found->second.open, stream);
-    ticket = closed(found->second);
+    Deferring* const found = own.find(stream.id);
+    if (found == nullptr || found->open == nullptr) return;
+    record_now(*found->open, stream);
+    ticket = closed(*found);
 }
 
 /// Whether the stream's ticket stays in its place when others need one: out of it, only a wait for all streams brings
@@ -207,16 +207,14 @@ void StreamOrder::abandon_half() {
     abandoned_.reserve(abandoned_.size() + uses.size());
     for (Shelf& shelf : shelves_) {
         const std::lock_guard lock(shelf.mutex);
-        for (auto entry = shelf.deferring.begin(); entry != shelf.deferring.end();) {
-            Deferring& deferring = entry->second;
+        for (auto& [id, deferring] : shelf.deferring)
             if (deferring.open != nullptr && deferring.last_use <= *middle && !keeps_place(deferring) &&
                 abandoned_.size() < abandoned_.capacity()) {
                 abandoned_.push_back(closed(deferring));
                 abandoned_bytes_ += deferring.bytes;
                 open_bytes_.fetch_add(deferring.bytes, relaxed);
             }
-            entry = deferring.is_idle() ? shelf.deferring.erase(entry) : std::next(entry);
-        }
+        shelf.erase_if([](const auto& entry) { return entry.second.is_idle(); });
     }
 }
 
@@ -227,14 +225,13 @@ bool StreamOrder::close_all() {
     // First out of the shelves: what is freed from now on gets another ticket. Then the wait covers all frees so far.
     for (Shelf& shelf : shelves_) {
         const std::lock_guard lock(shelf.mutex);
-        for (auto entry = shelf.deferring.begin(); entry != shelf.deferring.end();) {
-            if (entry->second.open != nullptr) {
+        for (auto& [id, deferring] : shelf.deferring)
+            if (deferring.open != nullptr) {
                 closing_.reserve(closing_.size() + 1); // before the ticket has left its place
-                closing_.push_back(closed(entry->second));
+                closing_.push_back(closed(deferring));
             }
-            const bool has_a_lesson = entry->second.eager_frees != 0 || entry->second.bounded_frees != 0;
-            entry = has_a_lesson ? std::next(entry) : shelf.deferring.erase(entry);
-        }
+        shelf.erase_if(
+            [](const auto& entry) { return entry.second.eager_frees == 0 && entry.second.bounded_frees == 0; });
     }
     {
         const std::lock_guard abandoning(abandoned_mutex_);
@@ -260,13 +257,13 @@ bool StreamOrder::has_open() {
 void StreamOrder::stop_deferring(std::uint64_t stream_id) {
     Shelf& its = shelf(stream_id);
     const std::lock_guard lock(its.mutex);
-    its.deferring[stream_id].eager_frees = eager_frees;
+    its.find_or_make(stream_id).eager_frees = eager_frees;
 }
 
 Dependencies StreamOrder::freed_on(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                                    Dependencies since_allocation) {
     if (stream.id == allocation_stream_id)
-        return Dependencies(defer(stream, bytes, since_of(stream, since_allocation)));
+        return Dependencies(freed_on_own(stream, bytes, since_allocation.sole_stream() == stream.id));
     if (settle(since_allocation, stream.id)) return Dependencies(record(stream));
     since_allocation.add(record(stream));
     return since_allocation;
@@ -274,7 +271,8 @@ Dependencies StreamOrder::freed_on(const StreamRef& stream, std::size_t bytes, s
 
 TicketRef StreamOrder::freed_on_as_one(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                                        Dependencies since_allocation) {
-    if (stream.id == allocation_stream_id) return defer(stream, bytes, since_of(stream, since_allocation));
+    if (stream.id == allocation_stream_id)
+        return freed_on_own(stream, bytes, since_allocation.sole_stream() == stream.id);
     if (!settle(since_allocation, stream.id)) wait_on_device(stream, since_allocation);
     return record(stream);
 }

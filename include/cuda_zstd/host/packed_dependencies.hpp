@@ -36,6 +36,11 @@ public:
         if (empty()) return {};
         return has_several() ? *several() : Dependencies(TicketRef(ticket()));
     }
+    /// Whether there are any, all of this stream.
+    bool are_of(std::uint64_t stream_id) const noexcept {
+        if (empty()) return false;
+        return has_several() ? several()->sole_stream() == stream_id : ticket()->stream_id == stream_id;
+    }
     template <class Visit>
     void for_each(const Visit& visit) const {
         if (empty()) return;

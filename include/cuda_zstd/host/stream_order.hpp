@@ -66,8 +66,14 @@ struct Ticket {
     /// While nobody has it: a ticket goes back without memory.
     Ticket* next_spare = nullptr;
 };
-void intrusive_ptr_add_ref(Ticket* ticket) noexcept;
-void intrusive_ptr_release(Ticket* ticket) noexcept;
+/// Nobody has the ticket any more.
+void recycle_ticket(Ticket* ticket) noexcept;
+inline void intrusive_ptr_add_ref(Ticket* ticket) noexcept {
+    ticket->references.fetch_add(1, std::memory_order_relaxed);
+}
+inline void intrusive_ptr_release(Ticket* ticket) noexcept {
+    if (ticket->references.fetch_sub(1, std::memory_order_acq_rel) == 1) recycle_ticket(ticket);
+}
 using TicketRef = boost::intrusive_ptr<Ticket>;
 
 /// Releases a ticket that many blocks in a row had with one atomic operation.
@@ -217,6 +223,11 @@ public:
     /// once the stream has recorded 16 frees: one event for 32 of them.
     Dependencies freed_on(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                           Dependencies since_allocation);
+    /// The same of a block that was allocated on this stream: its ticket covers what must be kept. `has_returned` says
+    /// whether all that the block waited for was this stream's.
+    TicketRef freed_on_own(const StreamRef& stream, std::size_t bytes, bool has_returned) {
+        return defer(stream, bytes, has_returned ? Since::returning : Since::first);
+    }
     /// The same as one ticket: the stream is made to wait for what must be kept.
     TicketRef freed_on_as_one(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                               Dependencies since_allocation);
@@ -253,7 +264,7 @@ private:
     /// How a block came to the stream that frees it.
     enum class Since : std::uint8_t { returning, first };
     TicketRef defer(const StreamRef& stream, std::size_t bytes, Since since);
-    friend void intrusive_ptr_release(Ticket* ticket) noexcept;
+    friend void recycle_ticket(Ticket* ticket) noexcept;
     /// What is known of a stream that defers, or may not.
     struct Deferring {
         TicketRef open;
@@ -274,13 +285,36 @@ private:
             return open == nullptr && eager_frees == 0 && bounded_frees == 0 && refused == 0 && first_frees == 0;
         }
     };
-    static Since since_of(const StreamRef& stream, const Dependencies& since_allocation) noexcept {
-        return since_allocation.sole_stream() == stream.id ? Since::returning : Since::first;
-    }
     struct alignas(64) Shelf {
         QuickMutex mutex;
         Ticket* spare = nullptr;
+        /// The stream that was looked up last; null after any was erased.
+        std::uint64_t last_stream_id = 0;
+        Deferring* last = nullptr;
         std::unordered_map<std::uint64_t, Deferring> deferring;
+
+        Deferring* find(std::uint64_t stream_id) noexcept {
+            if (last != nullptr && last_stream_id == stream_id) return last;
+            const auto found = deferring.find(stream_id);
+            if (found == deferring.end()) return nullptr;
+            last_stream_id = stream_id;
+            return last = &found->second;
+        }
+        Deferring& find_or_make(std::uint64_t stream_id) {
+            if (Deferring* found = find(stream_id)) return *found;
+            last = &deferring[stream_id];
+            last_stream_id = stream_id;
+            return *last;
+        }
+        void erase(std::uint64_t stream_id) noexcept {
+            last = nullptr;
+            deferring.erase(stream_id);
+        }
+        template <class Forgets>
+        void erase_if(const Forgets& forgets) noexcept {
+            last = nullptr;
+            std::erase_if(deferring, forgets);
+        }
     };
     Shelf& shelf(std::uint64_t stream_id) { return shelves_[stream_id % shelves_.size()]; }
     TicketRef make(Shelf& from, std::uint64_t stream_id);
