@@ -87,7 +87,7 @@ TicketRef StreamOrder::record(const StreamRef& stream) {
         if (found->eager_frees != 0) --found->eager_frees;
         if (found->bounded_frees != 0) --found->bounded_frees;
         // Its other references keep the ticket, so this releases nothing.
-        if (found->open != nullptr) (void)closed(*found);
+        if (found->open != nullptr) (void)closed(own, *found);
         if (found->is_idle()) own.erase(stream.id);
     }
     return ticket;
@@ -103,24 +103,24 @@ TicketRef StreamOrder::open(Shelf& own, Deferring& deferring, std::uint64_t stre
         open_tickets_.fetch_add(1, relaxed);
     }
     deferring.bytes += bytes;
-    open_bytes_.fetch_add(bytes, relaxed);
+    own.open_bytes.store(own.open_bytes.load(relaxed) + bytes, relaxed);
     deferring.last_use = clock_.load(relaxed);
     return deferring.open;
 }
 
 /// Whether the open ticket is to be recorded with the present free.
-bool StreamOrder::is_full(const Deferring& deferring, std::size_t most_bytes) const noexcept {
+bool StreamOrder::is_full(const Deferring& deferring) const noexcept {
     if (deferring.frees >= deferred_frees || deferring.open->wanted.load(relaxed)) return true;
     const bool is_bounded = !deferring.is_registered || deferring.bounded_frees != 0 || bounded_ == Bounded::all;
-    return is_bounded && deferring.bytes >= most_bytes;
+    return is_bounded && deferring.bytes >= deferred_bytes / open_tickets_.load(relaxed);
 }
 
 /// Takes the open ticket away: it is recorded, or somebody else's to complete. With the shelf's mutex held, under which
 /// the result must not be released.
-TicketRef StreamOrder::closed(Deferring& deferring) noexcept {
+TicketRef StreamOrder::closed(Shelf& own, Deferring& deferring) noexcept {
     if (deferring.is_registered && deferring.open->wanted.load(relaxed)) deferring.bounded_frees = bounded_frees;
     open_tickets_.fetch_sub(1, relaxed);
-    open_bytes_.fetch_sub(deferring.bytes, relaxed);
+    own.open_bytes.store(own.open_bytes.load(relaxed) - deferring.bytes, relaxed);
     return std::move(deferring.open);
 }
 
@@ -140,7 +140,7 @@ TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes, Since s
             ticket = open(own, deferring, stream.id, bytes);
             deferring.is_registered = stream.life == StreamLife::registered;
             ++deferring.frees;
-            if (is_full(deferring, deferred_bytes / open_tickets_.load(relaxed))) break;
+            if (is_full(deferring)) break;
             if (deferring.bounded_frees != 0) --deferring.bounded_frees;
             return ticket;
         }
@@ -183,7 +183,7 @@ void StreamOrder::record_open(const StreamRef& stream) {
     Deferring* const found = own.find(stream.id);
     if (found == nullptr || found->open == nullptr) return;
     record_now(*found->open, stream);
-    ticket = closed(*found);
+    ticket = closed(own, *found);
 }
 
 /// Whether the stream's ticket stays in its place when others need one: out of it, only a wait for all streams brings
@@ -210,9 +210,8 @@ void StreamOrder::abandon_half() {
         for (auto& [id, deferring] : shelf.deferring)
             if (deferring.open != nullptr && deferring.last_use <= *middle && !keeps_place(deferring) &&
                 abandoned_.size() < abandoned_.capacity()) {
-                abandoned_.push_back(closed(deferring));
-                abandoned_bytes_ += deferring.bytes;
-                open_bytes_.fetch_add(deferring.bytes, relaxed);
+                abandoned_.push_back(closed(shelf, deferring));
+                abandoned_bytes_.fetch_add(deferring.bytes, relaxed);
             }
         shelf.erase_if([](const auto& entry) { return entry.second.is_idle(); });
     }
@@ -228,7 +227,7 @@ bool StreamOrder::close_all() {
         for (auto& [id, deferring] : shelf.deferring)
             if (deferring.open != nullptr) {
                 closing_.reserve(closing_.size() + 1); // before the ticket has left its place
-                closing_.push_back(closed(deferring));
+                closing_.push_back(closed(shelf, deferring));
             }
         shelf.erase_if(
             [](const auto& entry) { return entry.second.eager_frees == 0 && entry.second.bounded_frees == 0; });
@@ -237,7 +236,7 @@ bool StreamOrder::close_all() {
         const std::lock_guard abandoning(abandoned_mutex_);
         closing_.insert(closing_.end(), abandoned_.begin(), abandoned_.end());
         abandoned_.clear();
-        open_bytes_.fetch_sub(std::exchange(abandoned_bytes_, 0), relaxed);
+        abandoned_bytes_.store(0, relaxed);
     }
     if (closing_.empty()) return true;
     closings_.fetch_add(1, relaxed);

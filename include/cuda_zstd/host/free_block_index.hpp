@@ -15,8 +15,9 @@
 
 namespace cuda_zstd::detail {
 
+/// The alignment, here and below, is a power of two: a division is the longest step of a search.
 inline std::byte* aligned_up(std::byte* ptr, std::size_t alignment) noexcept {
-    return reinterpret_cast<std::byte*>(round_up(reinterpret_cast<std::uintptr_t>(ptr), alignment));
+    return reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(ptr) + alignment - 1) & ~(alignment - 1));
 }
 /// Whether the block holds `bytes` from an address of the alignment on.
 inline bool fits(const Block& block, std::size_t bytes, std::size_t alignment) noexcept {

@@ -254,7 +254,12 @@ public:
     /// Times that open tickets were completed by waiting for all streams.
     std::uint64_t closings() const noexcept { return closings_.load(std::memory_order_relaxed); }
     /// Bytes behind open tickets, out of other streams' reach.
-    std::size_t open_bytes() const noexcept { return open_bytes_.load(std::memory_order_relaxed); }
+    std::size_t open_bytes() const noexcept {
+        std::size_t bytes = abandoned_bytes_.load(std::memory_order_relaxed);
+        for (const Shelf& shelf : shelves_)
+            bytes += shelf.open_bytes.load(std::memory_order_relaxed);
+        return bytes;
+    }
     /// Those behind the stream's open ticket, which record_open() records.
     std::size_t open_bytes_of(std::uint64_t stream_id);
     /// Tickets whose event exists, in use or spare.
@@ -288,6 +293,8 @@ private:
     struct alignas(64) Shelf {
         QuickMutex mutex;
         Ticket* spare = nullptr;
+        /// Behind the open tickets of the streams below. Written with the mutex held.
+        std::atomic<std::size_t> open_bytes{0};
         /// The stream that was looked up last; null after any was erased.
         std::uint64_t last_stream_id = 0;
         Deferring* last = nullptr;
@@ -321,8 +328,8 @@ private:
     void record_now(Ticket& ticket, const StreamRef& stream);
     void stop_deferring(std::uint64_t stream_id);
     TicketRef open(Shelf& own, Deferring& deferring, std::uint64_t stream_id, std::size_t bytes);
-    bool is_full(const Deferring& deferring, std::size_t most_bytes) const noexcept;
-    TicketRef closed(Deferring& deferring) noexcept;
+    bool is_full(const Deferring& deferring) const noexcept;
+    TicketRef closed(Shelf& own, Deferring& deferring) noexcept;
     static bool keeps_place(const Deferring& deferring) noexcept;
     void abandon_half();
     bool has_open();
@@ -337,13 +344,13 @@ private:
     std::atomic<std::size_t> events_{0};
     /// Those of the shelves' deferring streams. At least 1 while one of them is open.
     std::atomic<unsigned> open_tickets_{0};
-    std::atomic<std::size_t> open_bytes_{0};
     std::mutex closing_mutex_;
     /// Taken out of the shelves to be completed; guarded by closing_mutex_.
     std::vector<TicketRef> closing_;
     std::mutex abandoned_mutex_;
     std::vector<TicketRef> abandoned_;
-    std::size_t abandoned_bytes_ = 0;
+    /// Written with the mutex held.
+    std::atomic<std::size_t> abandoned_bytes_{0};
     std::array<Shelf, 16> shelves_;
 };
 
