@@ -191,7 +191,9 @@ Taken BlockHeap::take_ready(std::size_t bytes, std::size_t alignment, std::uint6
         if (Home* own = own_home(stream_id); own != nullptr && settle(*own, stream_id))
             found = choose(own, bytes, alignment, Search::quick);
     if (found == nullptr) {
-        settle(stream_id);
+        // Where little is to be mapped, the stream's own tickets are asked for too: what they cover is merged the
+        // sooner.
+        settle(settling_ == Settling::where_none_fits_exactly ? StreamOrder::no_stream : stream_id);
         found = choose(own_home(stream_id), bytes, alignment, Search::quick);
     }
     if (found == nullptr && search == Search::thorough)

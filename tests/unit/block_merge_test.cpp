@@ -129,6 +129,23 @@ TEST_P(BlockMerge, ASearchAsksForTheTicketsOfOthers) {
     EXPECT_TRUE(first->wanted);
 }
 
+/// But where little is to be mapped: what is known to be done is merged.
+TEST_P(BlockMerge, ASearchAsksForItsOwnTicketsWhereHolesAreToBeFew) {
+    BlockHeap heap(GetParam(), order_, Settling::where_none_fits_exactly);
+    cut(heap);
+    const TicketRef own = order_.defer({ManualBackend::handle(1), 1}, granule_bytes);
+    free(heap, *blocks_[0], Dependencies(own));
+    free(heap, *blocks_[2], Dependencies(own));
+    heap.receive([](const Block&) {});
+    EXPECT_TRUE(heap.take_ready(granule_bytes, granule_bytes, 1)) << "fits";
+    EXPECT_FALSE(own->wanted);
+    EXPECT_FALSE(heap.take_ready(granule_bytes + 1, granule_bytes, 1)) << "more than is free";
+    free(heap, *blocks_[4], Dependencies(own));
+    heap.receive([](const Block&) {});
+    EXPECT_FALSE(heap.take_ready(2 * granule_bytes, granule_bytes, 1));
+    EXPECT_TRUE(own->wanted);
+}
+
 /// What was merged waits for the last of its parts.
 TEST_P(BlockMerge, OneBlockWaitsForAllThatItsPartsDid) {
     BlockHeap heap(GetParam(), order_);

@@ -61,7 +61,8 @@ enum class Search : std::uint8_t { quick, thorough };
 enum class Settling : std::uint8_t {
     /// When nothing fits.
     after_a_miss,
-    /// Those of the searching stream also when nothing fits exactly: one query of an event a search.
+    /// Those of the searching stream also when nothing fits exactly: one query of an event a search. When nothing fits,
+    /// its own open tickets are asked for, too.
     where_none_fits_exactly,
 };
 
