@@ -223,14 +223,14 @@ public:
     /// once the stream has recorded 16 frees: one event for 32 of them.
     Dependencies freed_on(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                           Dependencies since_allocation);
-    /// The same of a block that was allocated on this stream: its ticket covers what must be kept. `has_returned` says
-    /// whether all that the block waited for was this stream's.
-    TicketRef freed_on_own(const StreamRef& stream, std::size_t bytes, bool has_returned) {
-        return defer(stream, bytes, has_returned ? Since::returning : Since::first);
-    }
     /// The same as one ticket: the stream is made to wait for what must be kept.
     TicketRef freed_on_as_one(const StreamRef& stream, std::size_t bytes, std::uint64_t allocation_stream_id,
                               Dependencies since_allocation);
+    /// The same of a block that was allocated on this stream, whose ticket covers what must be kept. `has_returned`
+    /// says whether all that the block waited for was this stream's.
+    TicketRef freed_on_own(const StreamRef& stream, std::size_t bytes, bool has_returned) {
+        return defer(stream, bytes, has_returned ? Since::returning : Since::first);
+    }
     /// Completes the open tickets, by waiting for all streams: theirs may be gone, so nothing can be recorded there.
     /// False where a capture forbids that: then they are as they were.
     bool close_all();
