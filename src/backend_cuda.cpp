@@ -3,11 +3,11 @@
 #include "backends.hpp"
 #include "cuda_zstd/host/error.hpp"
 #include "fork_guard.hpp"
+#include "host_tasks.hpp"
 #include "stream_calls.hpp"
 #include "trace_nvtx.hpp"
 
 #include <cstdio>
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -91,7 +91,7 @@ public:
         const cudaError_t waited = cudaStreamSynchronize(stream);
         check_cuda(cudaStreamDestroy(stream), "cudaStreamDestroy");
         check_cuda(waited, "cudaStreamSynchronize");
-        throw_task_error();
+        tasks_.rethrow();
     }
 
     void synchronize(cudaStream_t stream) override {
@@ -99,12 +99,12 @@ public:
         const DefaultStreamScope device(*this, stream);
         const RelaxedCapture relaxed;
         check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
-        throw_task_error();
+        tasks_.rethrow();
     }
 
     void synchronize() override {
         wait_idle();
-        throw_task_error();
+        tasks_.rethrow();
     }
 
     void wait_idle() override {
@@ -276,9 +276,7 @@ public:
     void host_task(cudaStream_t stream, std::function<void()> task) override {
         require_alive();
         const DeviceScope device(*this);
-        auto call = std::make_unique<HostCall>(HostCall{this, std::move(task)});
-        check_cuda(cudaLaunchHostFunc(stream, &CudaBackend::run_host_call, call.get()), "cudaLaunchHostFunc");
-        (void)call.release();
+        tasks_.launch(stream, std::move(task));
     }
 
     void run_blocks(cudaStream_t, unsigned, std::function<void(unsigned, unsigned)>) override {
@@ -344,35 +342,10 @@ private:
 #endif
     }
 
-    struct HostCall {
-        CudaBackend* backend;
-        std::function<void()> task;
-    };
-
-    static void run_host_call(void* argument) {
-        const std::unique_ptr<HostCall> call(static_cast<HostCall*>(argument));
-        try {
-            call->task();
-        } catch (...) {
-            const std::lock_guard lock(call->backend->error_mutex_);
-            if (!call->backend->task_error_) call->backend->task_error_ = std::current_exception();
-        }
-    }
-
-    void throw_task_error() {
-        std::exception_ptr error;
-        {
-            const std::lock_guard lock(error_mutex_);
-            error = std::exchange(task_error_, nullptr);
-        }
-        if (error) std::rethrow_exception(error);
-    }
-
     int device_ = 0;
     cudaDeviceProp properties_{};
     const StreamCalls streams_;
-    std::mutex error_mutex_;
-    std::exception_ptr task_error_;
+    HostTasks tasks_;
 };
 
 } // namespace
