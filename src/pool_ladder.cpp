@@ -12,13 +12,6 @@ using namespace detail;
 namespace {
 /// What streams that may be gone can hold back before all streams are waited for; a quarter of the capacity, if more.
 constexpr std::size_t most_open_bytes = std::size_t{256} << 20;
-/// What other streams may hold behind open tickets without being asked for it before the pool grows; as much as a
-/// stream that is not registered.
-constexpr std::size_t most_unasked_bytes = std::size_t{64} << 20;
-/// For how long a request looks whether what was just recorded is done: an event of an idle stream needs some
-/// microseconds, to map so much takes longer.
-constexpr std::uint64_t recorded_ns = 30'000;
-constexpr std::size_t bytes_worth_a_look = std::size_t{64} << 20;
 } // namespace
 
 MemoryPoolManager::State::Piece MemoryPoolManager::State::take(std::size_t bytes, std::size_t alignment,
@@ -82,39 +75,17 @@ void MemoryPoolManager::State::close_open() {
     (void)order_.close_all();
 }
 
-/// Bytes behind the open tickets of streams that are not registered: only a wait for all streams brings them back.
-std::size_t MemoryPoolManager::State::out_of_reach_bytes() {
-    std::size_t bytes = order_.open_bytes();
-    if (bytes <= most_open_bytes) return bytes;
-    const std::lock_guard lock(registered_mutex_);
-    // More may come in between.
-    for (const auto& [id, entry] : registered_)
-        bytes -= std::min(bytes, order_.open_bytes_of(id));
-    return bytes;
-}
-
-/// Memory that other registered streams have freed behind tickets that are still open, and are done with. Nothing else
-/// is waited for: of a busy stream it is as before.
-MemoryPoolManager::State::Piece MemoryPoolManager::State::take_from_others(std::size_t bytes, std::size_t alignment,
-                                                                           const StreamRef& stream, PoolKind kind) {
-    if (!record_others(stream.id, std::min(bytes, most_unasked_bytes))) return {};
-    Piece piece = take(bytes, alignment, stream, kind, Effort::cached);
-    if (bytes < bytes_worth_a_look || options.stream_policy != StreamPolicy::grow_then_wait ||
-        large_.figures().capacity_bytes + bytes > large_.most_bytes())
-        return piece;
-    for (const std::uint64_t begin_ns = now_ns(); !piece && order_.may_close() && now_ns() - begin_ns < recorded_ns;)
-        piece = take(bytes, alignment, stream, kind, Effort::cached);
-    return piece;
-}
-
-/// Cached memory first; then what threads keep at hand; then what other registered streams hold behind open tickets;
-/// then growth and waiting in the policy's order; then, when all memory is in use, what pending frees and the smaller
-/// pools hold back.
+/// Cached memory first; then what threads keep at hand; then growth and waiting in the policy's order; then, when all
+/// memory is in use, what pending frees and the smaller pools hold back.
 MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(std::size_t bytes, std::size_t alignment,
                                                                               const StreamRef& stream, PoolKind kind,
                                                                               ThreadCache& own) {
     Piece piece = take(bytes, alignment, stream, kind, Effort::cached);
     if (piece) return piece;
+    if (order_.end_lone_stream(stream.id)) {
+        piece = take(bytes, alignment, stream, kind, Effort::cached);
+        if (piece) return piece;
+    }
     if (pass_on(own, stream)) {
         piece = take(bytes, alignment, stream, kind, Effort::cached);
         if (piece) return piece;
@@ -132,16 +103,13 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(st
         piece = take(bytes, alignment, stream, kind, Effort::cached);
         if (piece) return piece;
     }
-    piece = take_from_others(bytes, alignment, stream, kind);
-    if (piece) return piece;
-    if (out_of_reach_bytes() > std::max({bytes, most_open_bytes, large_.figures().capacity_bytes / 4})) {
+    if (order_.open_bytes() > std::max({bytes, most_open_bytes, large_.figures().capacity_bytes / 4})) {
         close_open();
         piece = take(bytes, alignment, stream, kind, Effort::cached);
         if (piece) return piece;
     }
-    // What the stream itself is done with is merged, and exchanged for other chunks, only when it is known to be; a
-    // registered stream's ticket may hold much.
-    if (options.growth == Growth::exact || stream.life == StreamLife::registered) order_.record_open(stream);
+    // What the stream itself is done with is merged, and exchanged for other chunks, only when it is known to be.
+    if (options.growth == Growth::exact || order_.is_lone(stream.id)) order_.record_open(stream);
     const Effort second = options.stream_policy == StreamPolicy::grow_then_wait ? Effort::grow : Effort::wait;
     for (const Effort effort : {second, Effort::all}) {
         piece = take_within_reach(bytes, alignment, stream, kind, effort);

@@ -35,9 +35,8 @@ std::size_t most_cached_bytes(std::size_t most_bytes) { return std::min(most_byt
 
 MemoryPoolManager::State::State(const PoolOptions& checked)
     : options(checked), backend(backend_for(checked)), observer_(checked, backend, [this] { return figures(); }),
-      // With exact growth what waits for a ticket is exchanged for no other chunk, so little may.
-      order_(backend, checked.growth == Growth::exact ? StreamOrder::Bounded::all : StreamOrder::Bounded::unregistered),
-      large_(checked, order_, observer_.source(source_on(backend, checked))), medium_(checked.strategy, order_, large_),
+      order_(backend), large_(checked, order_, observer_.source(source_on(backend, checked))),
+      medium_(checked.strategy, order_, large_),
       small_(checked.small_limit_bytes, order_, pool_of_medium(), slabs_,
              checked.growth == Growth::exact ? SlabSize::smallest : SlabSize::usual),
       graphs_(backend, large_), live_(slabs_),

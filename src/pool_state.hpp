@@ -187,9 +187,6 @@ private:
     struct Registered;
     void record_open(std::uint64_t stream_id, const Registered& entry);
     void record_registered(const detail::Dependencies* among);
-    bool record_others(std::uint64_t but_stream_id, std::size_t least_bytes);
-    std::size_t out_of_reach_bytes();
-    Piece take_from_others(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind);
     Piece take_with_all_means(std::size_t bytes, std::size_t alignment, const detail::StreamRef& stream, PoolKind kind,
                               detail::ThreadCache& own);
     void give(Record& record, const detail::StreamRef& stream, detail::ThreadCache& counting);

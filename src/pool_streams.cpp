@@ -65,6 +65,7 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_for_graph(s
     require_own_process();
     const Turnstile::Passage passage(turnstile_);
     graphs_.reclaim();
+    order_.end_lone_stream();
     void* ptr = graphs_.allocate(bytes, alignment, stream);
     if (ptr == nullptr) {
         medium_.give_back_surplus();
@@ -90,10 +91,16 @@ TicketRef MemoryPoolManager::State::late_ticket(std::uint64_t stream_id, std::si
 }
 
 void MemoryPoolManager::State::add(const RegisteredStream& stream) {
-    const std::lock_guard lock(registered_mutex_);
-    Registered& entry = registered_[stream.id()];
-    entry.handle = stream.handle();
-    if (++entry.times == 1) entry.name = {backend.kind(), stream.handle(), stream.id(), observer_.number()};
+    {
+        const std::lock_guard lock(registered_mutex_);
+        Registered& entry = registered_[stream.id()];
+        entry.handle = stream.handle();
+        if (++entry.times == 1) entry.name = {backend.kind(), stream.handle(), stream.id(), observer_.number()};
+        // With exact growth what waits for a ticket is exchanged for no other chunk, so little may.
+        if (registered_.size() == 1 && options.growth != Growth::exact)
+            order_.set_lone_stream({stream.handle(), stream.id(), StreamLife::registered});
+    }
+    order_.end_lone_stream(stream.id());
 }
 
 void MemoryPoolManager::State::remove(const RegisteredStream& stream) noexcept {
@@ -112,7 +119,9 @@ void MemoryPoolManager::State::remove(const RegisteredStream& stream) noexcept {
     } catch (const std::exception&) {
         // It stays open.
     }
-    if (--found->second.times == 0) registered_.erase(found);
+    if (--found->second.times != 0) return;
+    order_.forget_lone_stream(found->first);
+    registered_.erase(found);
 }
 
 RegisteredStream::RegisteredStream(MemoryPoolManager& pool, cudaStream_t stream)
@@ -135,6 +144,8 @@ void RegisteredStream::end_capture() noexcept { pool_.state_->end_capture(*this,
 
 void MemoryPoolManager::State::begin_capture(const RegisteredStream& stream, std::atomic<bool>& announced) noexcept {
     if (is_forked()) return;
+    // What is behind an open ticket of a captured stream is recorded by nobody.
+    if (!backend.is_retired()) order_.end_lone_stream();
     backend.announce_capture();
     const std::lock_guard lock(registered_mutex_);
     if (announced.exchange(true, relaxed))
@@ -174,21 +185,6 @@ void MemoryPoolManager::State::record_registered(const Dependencies* among) {
         const auto found = registered_.find(ticket->stream_id);
         if (found != registered_.end()) record_open(found->first, found->second);
     });
-}
-
-/// The same of all registered streams but one, where their open tickets hold so much together; whether they do.
-bool MemoryPoolManager::State::record_others(std::uint64_t but_stream_id, std::size_t least_bytes) {
-    if (order_.open_bytes() < least_bytes) return false;
-    const std::lock_guard lock(registered_mutex_);
-    std::size_t bytes = 0;
-    for (const auto& [id, entry] : registered_)
-        if (id != but_stream_id)
-            if (const std::size_t held_bytes = order_.open_bytes_of(id); held_bytes != 0 && may_record(entry))
-                bytes += held_bytes;
-    if (bytes == 0 || bytes < least_bytes) return false;
-    for (const auto& [id, entry] : registered_)
-        if (id != but_stream_id) record_open(id, entry);
-    return true;
 }
 
 } // namespace cuda_zstd

@@ -2,6 +2,8 @@
 #include "cuda_zstd/host/stream_order.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <exception>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -22,8 +24,8 @@ constexpr unsigned frees_for_a_place = 32;
 constexpr std::size_t idle_entries = 256;
 /// Frees that are recorded at once after another stream had to wait for open tickets.
 constexpr unsigned eager_frees = 1024;
-/// Frees by which a registered stream is bounded in bytes after another one asked for what it freed.
-constexpr unsigned bounded_frees = 1024;
+/// For how long is waited for a lone stream that another one joins.
+constexpr std::chrono::microseconds most_wait_for_lone{100};
 /// First frees by which a stream shows that it goes on freeing: from then on they wait for each other.
 constexpr unsigned first_frees_at_once = 16;
 /// Of a ticket that is not recorded: no other begins after it has ended.
@@ -84,10 +86,9 @@ TicketRef StreamOrder::record(const StreamRef& stream) {
     ticket = found != nullptr && found->open != nullptr ? found->open : make(own, stream.id);
     record_now(*ticket, stream);
     if (found != nullptr) {
-        if (found->eager_frees != 0) --found->eager_frees;
-        if (found->bounded_frees != 0) --found->bounded_frees;
         // Its other references keep the ticket, so this releases nothing.
         if (found->open != nullptr) (void)closed(own, *found);
+        if (found->eager_frees != 0) --found->eager_frees;
         if (found->is_idle()) own.erase(stream.id);
     }
     return ticket;
@@ -102,29 +103,24 @@ TicketRef StreamOrder::open(Shelf& own, Deferring& deferring, std::uint64_t stre
         deferring.refused = 0;
         open_tickets_.fetch_add(1, relaxed);
     }
-    deferring.bytes += bytes;
-    own.open_bytes.store(own.open_bytes.load(relaxed) + bytes, relaxed);
+    if (!is_lone(stream_id)) {
+        deferring.bytes += bytes;
+        own.open_bytes.store(own.open_bytes.load(relaxed) + bytes, relaxed);
+    }
     deferring.last_use = clock_.load(relaxed);
     return deferring.open;
-}
-
-/// Whether the open ticket is to be recorded with the present free.
-bool StreamOrder::is_full(const Deferring& deferring) const noexcept {
-    if (deferring.frees >= deferred_frees || deferring.open->wanted.load(relaxed)) return true;
-    const bool is_bounded = !deferring.is_registered || deferring.bounded_frees != 0 || bounded_ == Bounded::all;
-    return is_bounded && deferring.bytes >= deferred_bytes / open_tickets_.load(relaxed);
 }
 
 /// Takes the open ticket away: it is recorded, or somebody else's to complete. With the shelf's mutex held, under which
 /// the result must not be released.
 TicketRef StreamOrder::closed(Shelf& own, Deferring& deferring) noexcept {
-    if (deferring.is_registered && deferring.open->wanted.load(relaxed)) deferring.bounded_frees = bounded_frees;
     open_tickets_.fetch_sub(1, relaxed);
     own.open_bytes.store(own.open_bytes.load(relaxed) - deferring.bytes, relaxed);
     return std::move(deferring.open);
 }
 
 TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes, Since since) {
+    (void)end_lone_stream(stream.id);
     for (unsigned tries = 0; tries < 2; ++tries) {
         Shelf& own = shelf(stream.id);
         TicketRef ticket;
@@ -138,11 +134,10 @@ TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes, Since s
         }
         if (deferring.open != nullptr || open_tickets_.load(relaxed) < most_open_tickets) {
             ticket = open(own, deferring, stream.id, bytes);
-            deferring.is_registered = stream.life == StreamLife::registered;
-            ++deferring.frees;
-            if (is_full(deferring)) break;
-            if (deferring.bounded_frees != 0) --deferring.bounded_frees;
-            return ticket;
+            if (++deferring.frees < deferred_frees && deferring.bytes < deferred_bytes / open_tickets_.load(relaxed) &&
+                !ticket->wanted.load(relaxed))
+                return ticket;
+            break;
         }
         forget_idle(own, stream.id);
         if (++deferring.refused < frees_for_a_place) break;
@@ -168,28 +163,56 @@ TicketRef StreamOrder::leave_open(std::uint64_t stream_id, std::size_t bytes) {
     return open(own, deferring, stream_id, bytes);
 }
 
-std::size_t StreamOrder::open_bytes_of(std::uint64_t stream_id) {
-    Shelf& its = shelf(stream_id);
-    const std::lock_guard lock(its.mutex);
-    const Deferring* const found = its.find(stream_id);
-    return found == nullptr || found->open == nullptr ? 0 : found->bytes;
-}
+void StreamOrder::record_open(const StreamRef& stream) { (void)closed_by_record(stream); }
 
-void StreamOrder::record_open(const StreamRef& stream) {
+/// The stream's open ticket, recorded; null when it has none.
+TicketRef StreamOrder::closed_by_record(const StreamRef& stream) {
     Shelf& own = shelf(stream.id);
     // Declared before the lock: what it may release goes to the shelf.
     TicketRef ticket;
     const std::lock_guard lock(own.mutex);
     Deferring* const found = own.find(stream.id);
-    if (found == nullptr || found->open == nullptr) return;
+    if (found == nullptr || found->open == nullptr) return ticket;
     record_now(*found->open, stream);
     ticket = closed(own, *found);
+    return ticket;
 }
 
-/// Whether the stream's ticket stays in its place when others need one: out of it, only a wait for all streams brings
-/// back what it holds.
-bool StreamOrder::keeps_place(const Deferring& deferring) noexcept {
-    return deferring.is_registered && deferring.bytes >= deferred_bytes;
+void StreamOrder::set_lone_stream(const StreamRef& stream) {
+    const std::lock_guard lock(lone_mutex_);
+    if (had_company_) return;
+    lone_ = stream;
+    lone_stream_.store(stream.id, relaxed);
+}
+
+void StreamOrder::forget_lone_stream(std::uint64_t stream_id) noexcept {
+    const std::lock_guard lock(lone_mutex_);
+    if (is_lone(stream_id)) lone_stream_.store(no_stream, relaxed);
+}
+
+bool StreamOrder::end_lone() {
+    TicketRef ticket;
+    {
+        const std::lock_guard lock(lone_mutex_);
+        if (is_lone(no_stream)) return false;
+        had_company_ = true;
+        lone_stream_.store(no_stream, relaxed);
+        try {
+            // An event that is recorded in a capture would be the graph's.
+            if (!backend_.is_capturing(lone_.handle)) ticket = closed_by_record(lone_);
+        } catch (const std::exception&) {
+            // It stays open, as the ticket of a stream that is gone.
+        }
+    }
+    if (ticket == nullptr) return true;
+    const auto begin = std::chrono::steady_clock::now();
+    try {
+        while (!is_complete(*ticket) && std::chrono::steady_clock::now() - begin < most_wait_for_lone) {
+        }
+    } catch (const std::exception&) {
+        // Whoever needs it will ask again.
+    }
+    return true;
 }
 
 /// The streams that have freed longest ago lose their places, not their tickets.
@@ -198,7 +221,7 @@ void StreamOrder::abandon_half() {
     for (Shelf& shelf : shelves_) {
         const std::lock_guard lock(shelf.mutex);
         for (const auto& [id, deferring] : shelf.deferring)
-            if (deferring.open != nullptr && !keeps_place(deferring)) uses.push_back(deferring.last_use);
+            if (deferring.open != nullptr) uses.push_back(deferring.last_use);
     }
     if (uses.size() < most_open_tickets / 2) return;
     const auto middle = uses.begin() + static_cast<std::ptrdiff_t>(uses.size() / 2);
@@ -208,7 +231,7 @@ void StreamOrder::abandon_half() {
     for (Shelf& shelf : shelves_) {
         const std::lock_guard lock(shelf.mutex);
         for (auto& [id, deferring] : shelf.deferring)
-            if (deferring.open != nullptr && deferring.last_use <= *middle && !keeps_place(deferring) &&
+            if (deferring.open != nullptr && deferring.last_use <= *middle &&
                 abandoned_.size() < abandoned_.capacity()) {
                 abandoned_.push_back(closed(shelf, deferring));
                 abandoned_bytes_.fetch_add(deferring.bytes, relaxed);
@@ -229,8 +252,7 @@ bool StreamOrder::close_all() {
                 closing_.reserve(closing_.size() + 1); // before the ticket has left its place
                 closing_.push_back(closed(shelf, deferring));
             }
-        shelf.erase_if(
-            [](const auto& entry) { return entry.second.eager_frees == 0 && entry.second.bounded_frees == 0; });
+        shelf.erase_if([](const auto& entry) { return entry.second.eager_frees == 0; });
     }
     {
         const std::lock_guard abandoning(abandoned_mutex_);

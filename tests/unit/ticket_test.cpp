@@ -119,7 +119,7 @@ TEST(StreamOrder, OpenTicketsAreFew) {
     }
 }
 
-class RegisteredStreams : public testing::Test {
+class LoneStream : public testing::Test {
 protected:
     static constexpr std::size_t GiB = std::size_t{1} << 30;
     static StreamRef stream(std::uint64_t id) { return {ManualBackend::handle(id), id, StreamLife::registered}; }
@@ -129,63 +129,47 @@ protected:
             if (order_.defer(stream(1), bytes)->state == Ticket::State::recorded) return frees;
     }
 
-    ManualBackend backend_{70};
+    ManualBackend backend_{4};
     StreamOrder order_{backend_};
 };
 
-TEST_F(RegisteredStreams, LargeFreesShareAnEventWhileNobodyAsks) {
+TEST_F(LoneStream, LargeFreesShareAnEvent) {
+    EXPECT_EQ(frees_of_one_event(GiB), 1u);
+    order_.set_lone_stream(stream(1));
     EXPECT_EQ(frees_of_one_event(GiB), 32u);
-    {
-        const TicketRef ticket = order_.defer(stream(1), GiB);
-        EXPECT_FALSE(order_.is_complete(*ticket, 1));
-        Dependencies own(ticket);
-        EXPECT_FALSE(order_.settle(own, 1));
-    }
-    EXPECT_EQ(frees_of_one_event(GiB), 31u) << "the stream itself has no use for an event";
     order_.defer(stream(1), GiB);
-    EXPECT_EQ(order_.open_bytes_of(1), GiB);
-    EXPECT_EQ(order_.open_bytes(), GiB);
+    EXPECT_EQ(order_.open_bytes(), 0u) << "nobody misses them";
+    order_.forget_lone_stream(2);
+    EXPECT_TRUE(order_.is_lone(1));
+    order_.forget_lone_stream(1);
     order_.record_open(stream(1));
-    EXPECT_EQ(order_.open_bytes_of(1), 0u);
-    EXPECT_EQ(order_.open_bytes(), 0u);
-    // Neither by its handle nor in a pool where all are bounded.
-    EXPECT_EQ(order_.defer({ManualBackend::handle(1), 1}, GiB)->state, Ticket::State::recorded);
-    StreamOrder bounded(backend_, StreamOrder::Bounded::all);
-    EXPECT_EQ(bounded.defer(stream(1), GiB)->state, Ticket::State::recorded);
-}
-
-TEST_F(RegisteredStreams, AreBoundedForAWhileAfterAnotherOneAsked) {
-    const auto ask = [&] {
-        const TicketRef ticket = order_.defer(stream(1), GiB);
-        ASSERT_EQ(ticket->state, Ticket::State::open);
-        EXPECT_FALSE(order_.is_complete(*ticket, 2));
-    };
-    ask();
-    EXPECT_EQ(frees_of_one_event(GiB), 1u);
-    for (unsigned i = 0; i < 1024 - 32; ++i)
-        ASSERT_EQ(frees_of_one_event(GiB), 1u) << i;
-    EXPECT_EQ(frees_of_one_event(1), 32u) << "in bytes, not in frees";
-    EXPECT_EQ(frees_of_one_event(GiB), 32u) << "it wears off";
-    // The same where it was recorded before the next free could see it, and where all were closed since.
-    ask();
-    order_.record_open(stream(1));
-    EXPECT_EQ(frees_of_one_event(GiB), 1u);
-    order_.defer(stream(1), 1);
-    order_.close_all();
     EXPECT_EQ(frees_of_one_event(GiB), 1u);
 }
 
-/// Out of its place, a ticket is completed by a wait for all streams only.
-TEST_F(RegisteredStreams, ThatHoldMuchKeepTheirPlaces) {
-    for (std::uint64_t id = 1; id <= 64; ++id)
-        order_.defer(stream(id), id <= 24 ? GiB : 1);
-    for (unsigned i = 0; i < 100; ++i)
-        order_.defer(stream(65), 1);
-    EXPECT_GT(order_.open_bytes_of(65), 0u) << "others have lost theirs";
-    for (std::uint64_t id = 1; id <= 24; ++id)
-        EXPECT_EQ(order_.open_bytes_of(id), GiB) << id;
+TEST_F(LoneStream, EndsWithTheFirstCallOfAnother) {
+    order_.set_lone_stream(stream(1));
+    const TicketRef ticket = order_.defer(stream(1), GiB);
+    EXPECT_FALSE(order_.end_lone_stream(1)) << "its own call";
+    EXPECT_EQ(ticket->state, Ticket::State::open);
+    order_.defer(stream(2), 1);
+    EXPECT_EQ(ticket->state, Ticket::State::complete);
+    EXPECT_FALSE(order_.is_lone(1));
+    EXPECT_EQ(frees_of_one_event(GiB), 1u);
+    order_.set_lone_stream(stream(1));
+    EXPECT_FALSE(order_.is_lone(1)) << "once it had company";
     order_.close_all();
     EXPECT_EQ(order_.open_bytes(), 0u);
+}
+
+TEST_F(LoneStream, IsNotWaitedForWhenItIsBusy) {
+    order_.set_lone_stream(stream(1));
+    backend_.submit(1);
+    const TicketRef ticket = order_.defer(stream(1), GiB);
+    EXPECT_TRUE(order_.end_lone_stream());
+    EXPECT_EQ(ticket->state, Ticket::State::recorded);
+    EXPECT_FALSE(order_.end_lone_stream());
+    backend_.advance(1, 1);
+    EXPECT_TRUE(order_.is_complete(*ticket));
 }
 
 /// An open ticket covers what was recorded on its stream before it was opened, and is covered by nothing.

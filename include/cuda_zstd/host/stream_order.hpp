@@ -190,16 +190,15 @@ public:
 /// Makes tickets, asks for them and waits for them. Members may be called from any thread.
 class StreamOrder {
 public:
-    /// Whether each stream's open ticket is bounded in bytes, or only those of streams that may be gone.
-    enum class Bounded : std::uint8_t { all, unregistered };
-    explicit StreamOrder(Backend& backend, Bounded bounded = Bounded::unregistered)
-        : backend_(backend), bounded_(bounded) {}
+    explicit StreamOrder(Backend& backend) : backend_(backend) {}
     /// No ticket may live any more.
     ~StreamOrder();
     StreamOrder(const StreamOrder&) = delete;
     StreamOrder& operator=(const StreamOrder&) = delete;
 
     Backend& backend() const noexcept { return backend_; }
+    /// Of who asks for tickets on no stream's behalf.
+    static constexpr std::uint64_t no_stream = ~std::uint64_t{0};
     /// A ticket for all work that the stream holds now. One event record.
     TicketRef record(const StreamRef& stream);
     /// A ticket that will be recorded on the stream after its present work: at the latest by the 32nd free or 64 MiB
@@ -208,9 +207,7 @@ public:
     /// till then it is out of other streams' reach, so at most 64 streams defer at once, and n of them record by the
     /// 64/n-th MiB. A stream that keeps on freeing when there are 64 takes the place of the half that did so longest
     /// ago, which may be gone: their tickets stay open, and open_bytes() tells when to close them.
-    /// A registered stream's ticket can be recorded by anybody, so with `Bounded::unregistered` it has no bound in
-    /// bytes but for the stream's next 1,024 frees after another one asked for its ticket. What it holds beyond 64 MiB
-    /// keeps its place.
+    /// A lone stream's is bounded by the number of frees alone.
     TicketRef defer(const StreamRef& stream, std::size_t bytes) { return defer(stream, bytes, Since::returning); }
     /// The stream's open ticket, for frees of the past: for who may not touch the stream, which may be gone by now. No
     /// driver call. The ticket is recorded by the stream's next free that is, or completed by close_all().
@@ -231,13 +228,27 @@ public:
     TicketRef freed_on_own(const StreamRef& stream, std::size_t bytes, bool has_returned) {
         return defer(stream, bytes, has_returned ? Since::returning : Since::first);
     }
+    /// The stream, which is registered, is the only one that uses the pool, as far as is known: nobody else misses what
+    /// its open ticket covers, so that has no bound in bytes and is not among open_bytes(). One at a time, and none
+    /// any more after end_lone_stream().
+    void set_lone_stream(const StreamRef& stream);
+    bool is_lone(std::uint64_t stream_id) const noexcept {
+        return lone_stream_.load(std::memory_order_relaxed) == stream_id;
+    }
+    /// The stream is going to end; its open ticket is the caller's to record.
+    void forget_lone_stream(std::uint64_t stream_id) noexcept;
+    /// Somebody else than the lone stream uses the pool: another stream, a graph, a device pool. The open ticket is
+    /// recorded, and the caller waits until its work is done, at most 100 us, once in the pool's life: an idle stream
+    /// needs some microseconds, and what it freed may be all that there is. Whether there was such a stream.
+    bool end_lone_stream(std::uint64_t asking_stream_id = no_stream) {
+        const std::uint64_t lone = lone_stream_.load(std::memory_order_relaxed);
+        return lone != no_stream && lone != asking_stream_id && end_lone();
+    }
     /// Completes the open tickets, by waiting for all streams: theirs may be gone, so nothing can be recorded there.
     /// False where a capture forbids that: then they are as they were.
     bool close_all();
     /// Whether close_all() may wait now.
     bool may_close() { return !backend_.captures_go_on(); }
-    /// Of who asks for tickets on no stream's behalf.
-    static constexpr std::uint64_t no_stream = ~std::uint64_t{0};
     /// One event query; none for an open ticket, and none once it was complete. An open one is asked for, unless it is
     /// that of the stream that asks: its next free need not record for that.
     bool is_complete(Ticket& ticket, std::uint64_t asking_stream_id = no_stream);
@@ -253,15 +264,13 @@ public:
     std::uint64_t device_waits() const noexcept { return device_waits_.load(std::memory_order_relaxed); }
     /// Times that open tickets were completed by waiting for all streams.
     std::uint64_t closings() const noexcept { return closings_.load(std::memory_order_relaxed); }
-    /// Bytes behind open tickets, out of other streams' reach.
+    /// Bytes behind open tickets, out of other streams' reach; those of a block for each time that it was freed.
     std::size_t open_bytes() const noexcept {
         std::size_t bytes = abandoned_bytes_.load(std::memory_order_relaxed);
         for (const Shelf& shelf : shelves_)
             bytes += shelf.open_bytes.load(std::memory_order_relaxed);
         return bytes;
     }
-    /// Those behind the stream's open ticket, which record_open() records.
-    std::size_t open_bytes_of(std::uint64_t stream_id);
     /// Tickets whose event exists, in use or spare.
     std::size_t events() const noexcept { return events_.load(std::memory_order_relaxed); }
 
@@ -276,10 +285,6 @@ private:
         unsigned frees = 0;
         std::size_t bytes = 0;
         unsigned eager_frees = 0;
-        /// Frees for which a registered stream is bounded in bytes, too.
-        unsigned bounded_frees = 0;
-        /// Whether the last free was by a registration.
-        bool is_registered = false;
         /// First frees that were recorded at once.
         unsigned first_frees = 0;
         /// Frees that were recorded since 64 others defer.
@@ -287,7 +292,7 @@ private:
         /// Of the last free, for who must go.
         std::uint64_t last_use = 0;
         bool is_idle() const noexcept {
-            return open == nullptr && eager_frees == 0 && bounded_frees == 0 && refused == 0 && first_frees == 0;
+            return open == nullptr && eager_frees == 0 && refused == 0 && first_frees == 0;
         }
     };
     struct alignas(64) Shelf {
@@ -328,22 +333,27 @@ private:
     void record_now(Ticket& ticket, const StreamRef& stream);
     void stop_deferring(std::uint64_t stream_id);
     TicketRef open(Shelf& own, Deferring& deferring, std::uint64_t stream_id, std::size_t bytes);
-    bool is_full(const Deferring& deferring) const noexcept;
     TicketRef closed(Shelf& own, Deferring& deferring) noexcept;
-    static bool keeps_place(const Deferring& deferring) noexcept;
     void abandon_half();
+    bool end_lone();
+    TicketRef closed_by_record(const StreamRef& stream);
     bool has_open();
     static void forget_idle(Shelf& own, std::uint64_t but_stream_id) noexcept;
     void recycle(Ticket* ticket) noexcept;
 
     Backend& backend_;
-    const Bounded bounded_;
     std::atomic<std::uint64_t> clock_{1};
     std::atomic<std::uint64_t> device_waits_{0};
     std::atomic<std::uint64_t> closings_{0};
     std::atomic<std::size_t> events_{0};
     /// Those of the shelves' deferring streams. At least 1 while one of them is open.
     std::atomic<unsigned> open_tickets_{0};
+    std::atomic<std::uint64_t> lone_stream_{no_stream};
+    /// Held while a lone stream's ticket is recorded by others, so that the stream does not end meanwhile.
+    std::mutex lone_mutex_;
+    /// Guarded by lone_mutex_.
+    StreamRef lone_;
+    bool had_company_ = false;
     std::mutex closing_mutex_;
     /// Taken out of the shelves to be completed; guarded by closing_mutex_.
     std::vector<TicketRef> closing_;
