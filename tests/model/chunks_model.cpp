@@ -29,7 +29,7 @@ struct ChunkComesAndGoes : rl::test_suite<ChunkComesAndGoes<Threads, Mutation>, 
         Env env(warps[index], 0, 0);
         if (index == 0) {
             const HeapChunks<Env> chunks(model.heap(), chunk_pages);
-            for (int round = 0; round < 2; ++round) {
+            for (int round = 0; round < 4; ++round) { // so that one comes when the others are through
                 if (!chunks.take_away(env, 0)) continue;
                 for (std::uint32_t page = 0; page < 2; ++page) // the others reach no further
                     model.touch(model.heap().pages_base() + page * std::size_t{page_bytes}, 3);
