@@ -28,7 +28,6 @@ std::size_t ArenaPool::wanted_growth_bytes(std::size_t needed_bytes) const {
 }
 
 bool ArenaPool::lend(std::size_t bytes) {
-    order_.end_lone_stream();
     const Hold hold(*this);
     if (bytes > room_bytes() && source_->grows()) {
         heap_.settle();

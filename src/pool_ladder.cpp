@@ -82,10 +82,6 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(st
                                                                               ThreadCache& own) {
     Piece piece = take(bytes, alignment, stream, kind, Effort::cached);
     if (piece) return piece;
-    if (order_.end_lone_stream(stream.id)) {
-        piece = take(bytes, alignment, stream, kind, Effort::cached);
-        if (piece) return piece;
-    }
     if (pass_on(own, stream)) {
         piece = take(bytes, alignment, stream, kind, Effort::cached);
         if (piece) return piece;
@@ -109,7 +105,7 @@ MemoryPoolManager::State::Piece MemoryPoolManager::State::take_with_all_means(st
         if (piece) return piece;
     }
     // What the stream itself is done with is merged, and exchanged for other chunks, only when it is known to be.
-    if (options.growth == Growth::exact || order_.is_lone(stream.id)) order_.record_open(stream);
+    if (options.growth == Growth::exact) order_.record_open(stream);
     const Effort second = options.stream_policy == StreamPolicy::grow_then_wait ? Effort::grow : Effort::wait;
     for (const Effort effort : {second, Effort::all}) {
         piece = take_within_reach(bytes, alignment, stream, kind, effort);

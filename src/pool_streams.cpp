@@ -65,7 +65,6 @@ MemoryPoolManager::State::Granted MemoryPoolManager::State::allocate_for_graph(s
     require_own_process();
     const Turnstile::Passage passage(turnstile_);
     graphs_.reclaim();
-    order_.end_lone_stream();
     void* ptr = graphs_.allocate(bytes, alignment, stream);
     if (ptr == nullptr) {
         medium_.give_back_surplus();
@@ -91,16 +90,10 @@ TicketRef MemoryPoolManager::State::late_ticket(std::uint64_t stream_id, std::si
 }
 
 void MemoryPoolManager::State::add(const RegisteredStream& stream) {
-    {
-        const std::lock_guard lock(registered_mutex_);
-        Registered& entry = registered_[stream.id()];
-        entry.handle = stream.handle();
-        if (++entry.times == 1) entry.name = {backend.kind(), stream.handle(), stream.id(), observer_.number()};
-        // With exact growth what waits for a ticket is exchanged for no other chunk, so little may.
-        if (registered_.size() == 1 && options.growth != Growth::exact)
-            order_.set_lone_stream({stream.handle(), stream.id(), StreamLife::registered});
-    }
-    order_.end_lone_stream(stream.id());
+    const std::lock_guard lock(registered_mutex_);
+    Registered& entry = registered_[stream.id()];
+    entry.handle = stream.handle();
+    if (++entry.times == 1) entry.name = {backend.kind(), stream.handle(), stream.id(), observer_.number()};
 }
 
 void MemoryPoolManager::State::remove(const RegisteredStream& stream) noexcept {
@@ -119,9 +112,7 @@ void MemoryPoolManager::State::remove(const RegisteredStream& stream) noexcept {
     } catch (const std::exception&) {
         // It stays open.
     }
-    if (--found->second.times != 0) return;
-    order_.forget_lone_stream(found->first);
-    registered_.erase(found);
+    if (--found->second.times == 0) registered_.erase(found);
 }
 
 RegisteredStream::RegisteredStream(MemoryPoolManager& pool, cudaStream_t stream)
@@ -144,8 +135,6 @@ void RegisteredStream::end_capture() noexcept { pool_.state_->end_capture(*this,
 
 void MemoryPoolManager::State::begin_capture(const RegisteredStream& stream, std::atomic<bool>& announced) noexcept {
     if (is_forked()) return;
-    // What is behind an open ticket of a captured stream is recorded by nobody.
-    if (!backend.is_retired()) order_.end_lone_stream();
     backend.announce_capture();
     const std::lock_guard lock(registered_mutex_);
     if (announced.exchange(true, relaxed))

@@ -2,8 +2,6 @@
 #include "cuda_zstd/host/stream_order.hpp"
 
 #include <algorithm>
-#include <chrono>
-#include <exception>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -24,8 +22,6 @@ constexpr unsigned frees_for_a_place = 32;
 constexpr std::size_t idle_entries = 256;
 /// Frees that are recorded at once after another stream had to wait for open tickets.
 constexpr unsigned eager_frees = 1024;
-/// For how long is waited for a lone stream that another one joins.
-constexpr std::chrono::microseconds most_wait_for_lone{100};
 /// First frees by which a stream shows that it goes on freeing: from then on they wait for each other.
 constexpr unsigned first_frees_at_once = 16;
 /// Of a ticket that is not recorded: no other begins after it has ended.
@@ -103,10 +99,8 @@ TicketRef StreamOrder::open(Shelf& own, Deferring& deferring, std::uint64_t stre
         deferring.refused = 0;
         open_tickets_.fetch_add(1, relaxed);
     }
-    if (!is_lone(stream_id)) {
-        deferring.bytes += bytes;
-        own.open_bytes.store(own.open_bytes.load(relaxed) + bytes, relaxed);
-    }
+    deferring.bytes += bytes;
+    own.open_bytes.store(own.open_bytes.load(relaxed) + bytes, relaxed);
     deferring.last_use = clock_.load(relaxed);
     return deferring.open;
 }
@@ -120,7 +114,6 @@ TicketRef StreamOrder::closed(Shelf& own, Deferring& deferring) noexcept {
 }
 
 TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes, Since since) {
-    (void)end_lone_stream(stream.id);
     for (unsigned tries = 0; tries < 2; ++tries) {
         Shelf& own = shelf(stream.id);
         TicketRef ticket;
@@ -163,56 +156,15 @@ TicketRef StreamOrder::leave_open(std::uint64_t stream_id, std::size_t bytes) {
     return open(own, deferring, stream_id, bytes);
 }
 
-void StreamOrder::record_open(const StreamRef& stream) { (void)closed_by_record(stream); }
-
-/// The stream's open ticket, recorded; null when it has none.
-TicketRef StreamOrder::closed_by_record(const StreamRef& stream) {
+void StreamOrder::record_open(const StreamRef& stream) {
     Shelf& own = shelf(stream.id);
     // Declared before the lock: what it may release goes to the shelf.
     TicketRef ticket;
     const std::lock_guard lock(own.mutex);
     Deferring* const found = own.find(stream.id);
-    if (found == nullptr || found->open == nullptr) return ticket;
+    if (found == nullptr || found->open == nullptr) return;
     record_now(*found->open, stream);
     ticket = closed(own, *found);
-    return ticket;
-}
-
-void StreamOrder::set_lone_stream(const StreamRef& stream) {
-    const std::lock_guard lock(lone_mutex_);
-    if (had_company_) return;
-    lone_ = stream;
-    lone_stream_.store(stream.id, relaxed);
-}
-
-void StreamOrder::forget_lone_stream(std::uint64_t stream_id) noexcept {
-    const std::lock_guard lock(lone_mutex_);
-    if (is_lone(stream_id)) lone_stream_.store(no_stream, relaxed);
-}
-
-bool StreamOrder::end_lone() {
-    TicketRef ticket;
-    {
-        const std::lock_guard lock(lone_mutex_);
-        if (is_lone(no_stream)) return false;
-        had_company_ = true;
-        lone_stream_.store(no_stream, relaxed);
-        try {
-            // An event that is recorded in a capture would be the graph's.
-            if (!backend_.is_capturing(lone_.handle)) ticket = closed_by_record(lone_);
-        } catch (const std::exception&) {
-            // It stays open, as the ticket of a stream that is gone.
-        }
-    }
-    if (ticket == nullptr) return true;
-    const auto begin = std::chrono::steady_clock::now();
-    try {
-        while (!is_complete(*ticket) && std::chrono::steady_clock::now() - begin < most_wait_for_lone) {
-        }
-    } catch (const std::exception&) {
-        // Whoever needs it will ask again.
-    }
-    return true;
 }
 
 /// The streams that have freed longest ago lose their places, not their tickets.

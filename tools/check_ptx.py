@@ -36,6 +36,7 @@ SOURCES = (PROBE, "kernels/heap_cuda.cu", "kernels/audit_cuda.cu", "kernels/chun
 PLAIN_STORES = [
     (r"malloc_kernel", r"check_ptx_probe\.cu$", "the caller's own array"),
     (r"group_kernel", r"device/pool_ref\.hpp$", "the caller's own array"),
+    (r"take_run", r"heap/heap\.hpp$", "the caller's own variable, on its stack"),
     (r"append_kernel", r"device/pool_vector_ref\.hpp$", "the caller's own element"),
     (r"setup_kernel", r"heap/\w+\.hpp$", "the heap is nobody's before its set-up has ended"),
     (r"vector_kernel|WarpPoolVector", r"device/warp_pool_vector\.hpp$", "the list's own blocks"),

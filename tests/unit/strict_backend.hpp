@@ -16,7 +16,7 @@ namespace cuda_zstd::detail {
 
 /// Knows what the driver forbids while a capture goes on: to wait for the device, to ask for a captured stream's id or
 /// to wait for it, to bring an event into a capture or out of one, and to look at one that was recorded there.
-class StrictBackend : public ManualBackend {
+class StrictBackend final : public ManualBackend {
 public:
     StrictBackend() : ManualBackend(8) {}
     ~StrictBackend() override {

@@ -119,59 +119,6 @@ TEST(StreamOrder, OpenTicketsAreFew) {
     }
 }
 
-class LoneStream : public testing::Test {
-protected:
-    static constexpr std::size_t GiB = std::size_t{1} << 30;
-    static StreamRef stream(std::uint64_t id) { return {ManualBackend::handle(id), id, StreamLife::registered}; }
-    /// Frees until one is recorded.
-    unsigned frees_of_one_event(std::size_t bytes) {
-        for (unsigned frees = 1;; ++frees)
-            if (order_.defer(stream(1), bytes)->state == Ticket::State::recorded) return frees;
-    }
-
-    ManualBackend backend_{4};
-    StreamOrder order_{backend_};
-};
-
-TEST_F(LoneStream, LargeFreesShareAnEvent) {
-    EXPECT_EQ(frees_of_one_event(GiB), 1u);
-    order_.set_lone_stream(stream(1));
-    EXPECT_EQ(frees_of_one_event(GiB), 32u);
-    order_.defer(stream(1), GiB);
-    EXPECT_EQ(order_.open_bytes(), 0u) << "nobody misses them";
-    order_.forget_lone_stream(2);
-    EXPECT_TRUE(order_.is_lone(1));
-    order_.forget_lone_stream(1);
-    order_.record_open(stream(1));
-    EXPECT_EQ(frees_of_one_event(GiB), 1u);
-}
-
-TEST_F(LoneStream, EndsWithTheFirstCallOfAnother) {
-    order_.set_lone_stream(stream(1));
-    const TicketRef ticket = order_.defer(stream(1), GiB);
-    EXPECT_FALSE(order_.end_lone_stream(1)) << "its own call";
-    EXPECT_EQ(ticket->state, Ticket::State::open);
-    order_.defer(stream(2), 1);
-    EXPECT_EQ(ticket->state, Ticket::State::complete);
-    EXPECT_FALSE(order_.is_lone(1));
-    EXPECT_EQ(frees_of_one_event(GiB), 1u);
-    order_.set_lone_stream(stream(1));
-    EXPECT_FALSE(order_.is_lone(1)) << "once it had company";
-    order_.close_all();
-    EXPECT_EQ(order_.open_bytes(), 0u);
-}
-
-TEST_F(LoneStream, IsNotWaitedForWhenItIsBusy) {
-    order_.set_lone_stream(stream(1));
-    backend_.submit(1);
-    const TicketRef ticket = order_.defer(stream(1), GiB);
-    EXPECT_TRUE(order_.end_lone_stream());
-    EXPECT_EQ(ticket->state, Ticket::State::recorded);
-    EXPECT_FALSE(order_.end_lone_stream());
-    backend_.advance(1, 1);
-    EXPECT_TRUE(order_.is_complete(*ticket));
-}
-
 /// An open ticket covers what was recorded on its stream before it was opened, and is covered by nothing.
 TEST(StreamOrder, OpenTicketsMergeWithoutLoss) {
     ManualBackend backend(1);

@@ -207,7 +207,6 @@ public:
     /// till then it is out of other streams' reach, so at most 64 streams defer at once, and n of them record by the
     /// 64/n-th MiB. A stream that keeps on freeing when there are 64 takes the place of the half that did so longest
     /// ago, which may be gone: their tickets stay open, and open_bytes() tells when to close them.
-    /// A lone stream's is bounded by the number of frees alone.
     TicketRef defer(const StreamRef& stream, std::size_t bytes) { return defer(stream, bytes, Since::returning); }
     /// The stream's open ticket, for frees of the past: for who may not touch the stream, which may be gone by now. No
     /// driver call. The ticket is recorded by the stream's next free that is, or completed by close_all().
@@ -227,22 +226,6 @@ public:
     /// says whether all that the block waited for was this stream's.
     TicketRef freed_on_own(const StreamRef& stream, std::size_t bytes, bool has_returned) {
         return defer(stream, bytes, has_returned ? Since::returning : Since::first);
-    }
-    /// The stream, which is registered, is the only one that uses the pool, as far as is known: nobody else misses what
-    /// its open ticket covers, so that has no bound in bytes and is not among open_bytes(). One at a time, and none
-    /// any more after end_lone_stream().
-    void set_lone_stream(const StreamRef& stream);
-    bool is_lone(std::uint64_t stream_id) const noexcept {
-        return lone_stream_.load(std::memory_order_relaxed) == stream_id;
-    }
-    /// The stream is going to end; its open ticket is the caller's to record.
-    void forget_lone_stream(std::uint64_t stream_id) noexcept;
-    /// Somebody else than the lone stream uses the pool: another stream, a graph, a device pool. The open ticket is
-    /// recorded, and the caller waits until its work is done, at most 100 us, once in the pool's life: an idle stream
-    /// needs some microseconds, and what it freed may be all that there is. Whether there was such a stream.
-    bool end_lone_stream(std::uint64_t asking_stream_id = no_stream) {
-        const std::uint64_t lone = lone_stream_.load(std::memory_order_relaxed);
-        return lone != no_stream && lone != asking_stream_id && end_lone();
     }
     /// Completes the open tickets, by waiting for all streams: theirs may be gone, so nothing can be recorded there.
     /// False where a capture forbids that: then they are as they were.
@@ -335,8 +318,6 @@ private:
     TicketRef open(Shelf& own, Deferring& deferring, std::uint64_t stream_id, std::size_t bytes);
     TicketRef closed(Shelf& own, Deferring& deferring) noexcept;
     void abandon_half();
-    bool end_lone();
-    TicketRef closed_by_record(const StreamRef& stream);
     bool has_open();
     static void forget_idle(Shelf& own, std::uint64_t but_stream_id) noexcept;
     void recycle(Ticket* ticket) noexcept;
@@ -348,12 +329,6 @@ private:
     std::atomic<std::size_t> events_{0};
     /// Those of the shelves' deferring streams. At least 1 while one of them is open.
     std::atomic<unsigned> open_tickets_{0};
-    std::atomic<std::uint64_t> lone_stream_{no_stream};
-    /// Held while a lone stream's ticket is recorded by others, so that the stream does not end meanwhile.
-    std::mutex lone_mutex_;
-    /// Guarded by lone_mutex_.
-    StreamRef lone_;
-    bool had_company_ = false;
     std::mutex closing_mutex_;
     /// Taken out of the shelves to be completed; guarded by closing_mutex_.
     std::vector<TicketRef> closing_;
