@@ -111,6 +111,16 @@ Scenario with_shared_slab(std::uint32_t pages) {
     return scenario;
 }
 
+/// Such a processor by itself, with 16 pages; its groups are of the largest slots.
+class OwnSlabsAlone : public testing::Test {
+protected:
+    TinyArena arena;
+    const Heap<solo_env> heap = Heap<solo_env>::over(arena.base(), arena.reset(with_shared_slab(16)));
+    const SlabSupply<solo_env>& supply = heap.supply();
+    const unsigned size_class = size_class_of(max_slot_bytes);
+    solo_env env;
+};
+
 TEST(OwnSlabs, TheFirstGroupsShareASlabAndComeBackToIt) {
     run_on_heap<4>(with_shared_slab(16), 300, [](auto& env, const auto& pool, std::uint64_t) {
         const auto take = [&] {
@@ -139,13 +149,7 @@ TEST(OwnSlabs, TheFirstGroupsShareASlabAndComeBackToIt) {
     });
 }
 
-TEST(OwnSlabs, ASlabThatIsUsedUpIsSetAsideAndTakenUpAgain) {
-    TinyArena arena;
-    const HeapLayout layout = arena.reset(with_shared_slab(16));
-    const auto heap = Heap<solo_env>::over(arena.base(), layout);
-    const auto& supply = heap.supply();
-    const unsigned size_class = size_class_of(max_slot_bytes);
-    solo_env env;
+TEST_F(OwnSlabsAlone, ASlabThatIsUsedUpIsSetAsideAndTakenUpAgain) {
     auto& cell = supply.cursor_of(size_class, 0);
     bool lacks_shared = false;
     EXPECT_EQ(supply.take_shared(env, size_class, 4, Cursor{cell.value}, lacks_shared).count, 0u);
@@ -167,25 +171,14 @@ TEST(OwnSlabs, ASlabThatIsUsedUpIsSetAsideAndTakenUpAgain) {
     EXPECT_EQ(supply.word(env, first.slab).credits(), 0);
 }
 
-TEST(OwnSlabs, NoSlabIsSharedWherePagesAreFew) {
-    TinyArena arena;
-    const HeapLayout layout = arena.reset(with_shared_slab(16));
-    const auto heap = Heap<solo_env>::over(arena.base(), layout);
-    const unsigned size_class = size_class_of(max_slot_bytes);
-    solo_env env;
+TEST_F(OwnSlabsAlone, NoSlabIsSharedWherePagesAreFew) {
     ASSERT_TRUE(heap.supply().pages.claim_at(env, 8, 8));
     EXPECT_EQ(heap.supply().bring_shared(env, Cursor{}, size_class, 4).count, 0u);
     EXPECT_EQ(heap.supply().cursor_of(size_class, 0).value, 0u);
     EXPECT_EQ(heap.control(ControlCell::free_pages).value, 8u);
 }
 
-TEST(OwnSlabs, WhereNoPlaceIsFreeTheCursorIsLeftAlone) {
-    TinyArena arena;
-    const HeapLayout layout = arena.reset(with_shared_slab(16));
-    const auto heap = Heap<solo_env>::over(arena.base(), layout);
-    const auto& supply = heap.supply();
-    const unsigned size_class = size_class_of(max_slot_bytes);
-    solo_env env;
+TEST_F(OwnSlabsAlone, WhereNoPlaceIsFreeTheCursorIsLeftAlone) {
     ASSERT_TRUE(supply.pages.claim_at(env, 1, 1)) << "in the rover's next place";
     const std::uint64_t before = supply.stations.all_moves(env);
     for (unsigned groups = 0; groups < 3; ++groups)
@@ -194,24 +187,13 @@ TEST(OwnSlabs, WhereNoPlaceIsFreeTheCursorIsLeftAlone) {
     EXPECT_EQ(heap.control(ControlCell::free_pages).value, 15u);
 }
 
-TEST(OwnSlabs, WhatIsListedGoesBeforeANewSharedSlab) {
-    TinyArena arena;
-    const HeapLayout layout = arena.reset(with_shared_slab(16));
-    const auto heap = Heap<solo_env>::over(arena.base(), layout);
-    const unsigned size_class = size_class_of(max_slot_bytes);
-    solo_env env;
+TEST_F(OwnSlabsAlone, WhatIsListedGoesBeforeANewSharedSlab) {
     ASSERT_EQ(heap.supply().take_own_slab(env, size_class, 3).start, 1u) << "one slot is left";
     EXPECT_EQ(heap.supply().bring_shared(env, Cursor{}, size_class, 4).count, 0u);
     EXPECT_EQ(heap.supply().cursor_of(size_class, 0).value, 0u);
 }
 
-TEST(OwnSlabs, ASlabBehindTheNearPagesIsNotTakenUp) {
-    TinyArena arena;
-    const HeapLayout layout = arena.reset(with_shared_slab(16));
-    const auto heap = Heap<solo_env>::over(arena.base(), layout);
-    const auto& supply = heap.supply();
-    const unsigned size_class = size_class_of(max_slot_bytes);
-    solo_env env;
+TEST_F(OwnSlabsAlone, ASlabBehindTheNearPagesIsNotTakenUp) {
     ASSERT_TRUE(supply.pages.claim_at(env, 8, 4));
     (void)supply.slab_of_pages(env, 8, size_class, 2, 0);
     const Cursor aside = Cursor::of(0, 9);
@@ -223,11 +205,7 @@ TEST(OwnSlabs, ASlabBehindTheNearPagesIsNotTakenUp) {
     EXPECT_EQ(supply.take_shared(env, size_class, 4, aside, lacks_shared).count, 4u);
 }
 
-TEST(OwnSlabs, WhatARoverWentBackForIsNotPassedOver) {
-    TinyArena arena;
-    const HeapLayout layout = arena.reset(with_shared_slab(16));
-    const auto heap = Heap<solo_env>::over(arena.base(), layout);
-    solo_env env;
+TEST_F(OwnSlabsAlone, WhatARoverWentBackForIsNotPassedOver) {
     const auto rovers = heap.supply().rovers(env);
     ASSERT_EQ(rovers.pass(env, 2, 5), 0u);
     EXPECT_EQ(rovers.pass_from(env, 8, 12, 2), 12u);
@@ -256,13 +234,7 @@ TEST(OwnSlabs, SmallAndLargeGroupsOfOneClassMeet) {
     });
 }
 
-TEST(OwnSlabs, BehindALargerSlabLiesTheNextPlace) {
-    TinyArena arena;
-    const HeapLayout layout = arena.reset(with_shared_slab(16));
-    const auto heap = Heap<solo_env>::over(arena.base(), layout);
-    const auto& supply = heap.supply();
-    const unsigned size_class = size_class_of(max_slot_bytes);
-    solo_env env;
+TEST_F(OwnSlabsAlone, BehindALargerSlabLiesTheNextPlace) {
     ASSERT_TRUE(supply.pages.claim_at(env, 0, 4));
     (void)supply.slab_of_pages(env, 0, size_class, 2, 0);
     EXPECT_EQ(supply.free_place_at_rover(env, 2), 4u);
