@@ -227,7 +227,7 @@ public:
     void record(BackendEvent event, cudaStream_t stream) override {
         require_alive();
         const DefaultStreamScope device(*this, stream);
-        check_cuda(cudaEventRecord(raw(event), stream), "cudaEventRecord");
+        streams_.record(raw(event), stream);
     }
 
     bool is_complete(BackendEvent event) override {

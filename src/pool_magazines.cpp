@@ -17,7 +17,7 @@ bool MemoryPoolManager::State::keep(Record& record, const StreamRef& stream, Thr
     using Known = ThreadCache::Known;
     for (Known known = Known::to_be_asked;;) {
         ThreadCache::Leaving leaving;
-        // Declared before the lock: what it may release goes to the shelf.
+        // Released outside the lock.
         TicketRef asked_for;
         {
             const OwnersStay stay(cache.lock());

@@ -9,6 +9,7 @@ namespace cuda_zstd::detail {
 StreamCalls::StreamCalls() noexcept {
     (void)find_entry_point(get_id_, "cuStreamGetId");
     (void)find_entry_point(is_capturing_, "cuStreamIsCapturing");
+    (void)find_entry_point(record_, "cuEventRecord");
 }
 
 std::uint64_t StreamCalls::id(cudaStream_t stream) const {
@@ -30,6 +31,15 @@ bool StreamCalls::is_capturing(cudaStream_t stream) const {
     }
     check_cuda(error, "cudaStreamIsCapturing");
     return status != cudaStreamCaptureStatusNone;
+}
+
+void StreamCalls::record(cudaEvent_t event, cudaStream_t stream) const {
+    const CUresult result = record_ != nullptr ? record_(event, stream) : CUDA_ERROR_NOT_INITIALIZED;
+    if (result == CUDA_SUCCESS) [[likely]]
+        return;
+    const bool lacks_context = result == CUDA_ERROR_NOT_INITIALIZED || result == CUDA_ERROR_INVALID_CONTEXT;
+    // The runtime's errors have the driver's numbers.
+    check_cuda(lacks_context ? cudaEventRecord(event, stream) : static_cast<cudaError_t>(result), "cudaEventRecord");
 }
 
 } // namespace cuda_zstd::detail

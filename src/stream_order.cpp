@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <memory>
 #include <utility>
 
 namespace cuda_zstd::detail {
@@ -33,12 +32,11 @@ StreamOrder::~StreamOrder() {
     closing_.clear();
     abandoned_.clear();
     for (Shelf& shelf : shelves_) {
-        // Releasing a ticket puts it on a shelf, so not under the shelf's mutex.
-        std::unordered_map<std::uint64_t, Deferring>().swap(shelf.deferring);
+        shelf.last = nullptr;
+        shelf.deferring.clear();
     }
     for (Shelf& shelf : shelves_)
-        while (shelf.spare != nullptr) {
-            Ticket* const ticket = std::exchange(shelf.spare, shelf.spare->next_spare);
+        while (Ticket* const ticket = shelf.take_spare()) {
             if (!backend_.is_retired()) backend_.destroy_event(ticket->event);
             delete ticket;
         }
@@ -46,20 +44,19 @@ StreamOrder::~StreamOrder() {
 
 /// With the shelf's mutex held.
 TicketRef StreamOrder::make(Shelf& from, std::uint64_t stream_id) {
-    Ticket* ticket = nullptr;
-    if (from.spare == nullptr) {
-        auto fresh = std::make_unique<Ticket>();
-        fresh->home = this;
-        ticket = fresh.release();
-    } else {
-        ticket = std::exchange(from.spare, from.spare->next_spare);
+    Ticket* ticket = from.take_spare();
+    if (ticket == nullptr) {
+        ticket = new Ticket;
+        ticket->home = this;
     }
     ticket->stream_id = stream_id;
     ticket->wanted.store(false, relaxed);
     ticket->ended.store(never, relaxed);
     ticket->state.store(Ticket::State::open, relaxed);
-    ticket->began = clock_.fetch_add(1, std::memory_order_acq_rel);
-    return TicketRef(ticket);
+    ticket->began = from.clock++;
+    // Nobody else has it.
+    ticket->references.store(1, relaxed);
+    return TicketRef(ticket, false);
 }
 
 /// With the shelf's mutex held, so that one thread records.
@@ -69,21 +66,24 @@ void StreamOrder::record_now(Ticket& ticket, const StreamRef& stream) {
         events_.fetch_add(1, relaxed);
     }
     backend_.record(ticket.event, stream.handle);
-    ticket.ended.store(clock_.fetch_add(1, std::memory_order_acq_rel), relaxed);
+    ticket.ended.store(shelf(ticket.stream_id).clock++, relaxed);
     ticket.state.store(Ticket::State::recorded, std::memory_order_release);
 }
 
 TicketRef StreamOrder::record(const StreamRef& stream) {
     Shelf& own = shelf(stream.id);
-    // Declared before the lock: what it may release goes to the shelf.
-    TicketRef ticket;
     const std::lock_guard lock(own.mutex);
+    return record_in(own, stream);
+}
+
+/// The stream's open ticket, or one of its own. With the shelf's mutex held.
+TicketRef StreamOrder::record_in(Shelf& own, const StreamRef& stream) {
     Deferring* const found = own.find(stream.id);
-    ticket = found != nullptr && found->open != nullptr ? found->open : make(own, stream.id);
+    const bool is_open = found != nullptr && found->open != nullptr;
+    TicketRef ticket = is_open ? found->open : make(own, stream.id);
     record_now(*ticket, stream);
     if (found != nullptr) {
-        // Its other references keep the ticket, so this releases nothing.
-        if (found->open != nullptr) (void)closed(own, *found);
+        if (is_open) (void)closed(own, *found);
         if (found->eager_frees != 0) --found->eager_frees;
         if (found->is_idle()) own.erase(stream.id);
     }
@@ -97,16 +97,15 @@ TicketRef StreamOrder::open(Shelf& own, Deferring& deferring, std::uint64_t stre
         deferring.frees = 0;
         deferring.bytes = 0;
         deferring.refused = 0;
+        deferring.opened = openings_.fetch_add(1, relaxed);
         open_tickets_.fetch_add(1, relaxed);
     }
     deferring.bytes += bytes;
     own.open_bytes.store(own.open_bytes.load(relaxed) + bytes, relaxed);
-    deferring.last_use = clock_.load(relaxed);
     return deferring.open;
 }
 
-/// Takes the open ticket away: it is recorded, or somebody else's to complete. With the shelf's mutex held, under which
-/// the result must not be released.
+/// Takes the open ticket away: it is recorded, or somebody else's to complete. With the shelf's mutex held.
 TicketRef StreamOrder::closed(Shelf& own, Deferring& deferring) noexcept {
     open_tickets_.fetch_sub(1, relaxed);
     own.open_bytes.store(own.open_bytes.load(relaxed) - deferring.bytes, relaxed);
@@ -114,10 +113,9 @@ TicketRef StreamOrder::closed(Shelf& own, Deferring& deferring) noexcept {
 }
 
 TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes, Since since) {
-    for (unsigned tries = 0; tries < 2; ++tries) {
-        Shelf& own = shelf(stream.id);
-        TicketRef ticket;
-        std::unique_lock lock(own.mutex);
+    Shelf& own = shelf(stream.id);
+    std::unique_lock lock(own.mutex);
+    for (bool may_take_place = true;; may_take_place = false) {
         Deferring& deferring = own.find_or_make(stream.id);
         if (deferring.eager_frees != 0) break;
         if (since == Since::first && deferring.first_frees < first_frees_at_once) {
@@ -125,20 +123,23 @@ TicketRef StreamOrder::defer(const StreamRef& stream, std::size_t bytes, Since s
             forget_idle(own, stream.id);
             break;
         }
+        // A ticket that is open for nothing else would be recorded as soon as it is made.
+        if (deferring.open == nullptr && bytes >= deferred_bytes) break;
         if (deferring.open != nullptr || open_tickets_.load(relaxed) < most_open_tickets) {
-            ticket = open(own, deferring, stream.id, bytes);
+            TicketRef ticket = open(own, deferring, stream.id, bytes);
             if (++deferring.frees < deferred_frees && deferring.bytes < deferred_bytes / open_tickets_.load(relaxed) &&
                 !ticket->wanted.load(relaxed))
                 return ticket;
             break;
         }
         forget_idle(own, stream.id);
-        if (++deferring.refused < frees_for_a_place) break;
+        if (++deferring.refused < frees_for_a_place || !may_take_place) break;
         deferring.refused = 1;
         lock.unlock();
         abandon_half();
+        lock.lock();
     }
-    return record(stream);
+    return record_in(own, stream);
 }
 
 /// Entries of streams that came and went, when there are many. With the shelf's mutex held.
@@ -158,33 +159,30 @@ TicketRef StreamOrder::leave_open(std::uint64_t stream_id, std::size_t bytes) {
 
 void StreamOrder::record_open(const StreamRef& stream) {
     Shelf& own = shelf(stream.id);
-    // Declared before the lock: what it may release goes to the shelf.
-    TicketRef ticket;
     const std::lock_guard lock(own.mutex);
     Deferring* const found = own.find(stream.id);
     if (found == nullptr || found->open == nullptr) return;
     record_now(*found->open, stream);
-    ticket = closed(own, *found);
+    (void)closed(own, *found);
 }
 
-/// The streams that have freed longest ago lose their places, not their tickets.
+/// The streams whose tickets were opened longest ago lose their places, not their tickets.
 void StreamOrder::abandon_half() {
-    std::vector<std::uint64_t> uses;
+    std::vector<std::uint64_t> openings;
     for (Shelf& shelf : shelves_) {
         const std::lock_guard lock(shelf.mutex);
         for (const auto& [id, deferring] : shelf.deferring)
-            if (deferring.open != nullptr) uses.push_back(deferring.last_use);
+            if (deferring.open != nullptr) openings.push_back(deferring.opened);
     }
-    if (uses.size() < most_open_tickets / 2) return;
-    const auto middle = uses.begin() + static_cast<std::ptrdiff_t>(uses.size() / 2);
-    std::nth_element(uses.begin(), middle, uses.end());
+    if (openings.size() < most_open_tickets / 2) return;
+    const auto middle = openings.begin() + static_cast<std::ptrdiff_t>(openings.size() / 2);
+    std::nth_element(openings.begin(), middle, openings.end());
     const std::lock_guard abandoning(abandoned_mutex_);
-    abandoned_.reserve(abandoned_.size() + uses.size());
+    abandoned_.reserve(abandoned_.size() + openings.size());
     for (Shelf& shelf : shelves_) {
         const std::lock_guard lock(shelf.mutex);
         for (auto& [id, deferring] : shelf.deferring)
-            if (deferring.open != nullptr && deferring.last_use <= *middle &&
-                abandoned_.size() < abandoned_.capacity()) {
+            if (deferring.open != nullptr && deferring.opened <= *middle && abandoned_.size() < abandoned_.capacity()) {
                 abandoned_.push_back(closed(shelf, deferring));
                 abandoned_bytes_.fetch_add(deferring.bytes, relaxed);
             }
@@ -250,11 +248,7 @@ TicketRef StreamOrder::freed_on_as_one(const StreamRef& stream, std::size_t byte
     return record(stream);
 }
 
-void StreamOrder::recycle(Ticket* ticket) noexcept {
-    Shelf& to = shelf(ticket->stream_id);
-    const std::lock_guard lock(to.mutex);
-    ticket->next_spare = std::exchange(to.spare, ticket);
-}
+void StreamOrder::recycle(Ticket* ticket) noexcept { shelf(ticket->stream_id).give_back(*ticket); }
 
 bool StreamOrder::is_complete(Ticket& ticket, std::uint64_t asking_stream_id) {
     switch (ticket.state.load(std::memory_order_acquire)) {

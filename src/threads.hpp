@@ -9,7 +9,8 @@
 
 namespace cuda_zstd::detail {
 
-/// Makes process_barrier() possible, if the system can; to be called in a process before its first owned lock is used.
+/// Makes process_barrier() possible, if the system can; to be called in a process before its first owned lock or gate
+/// is used.
 void prepare_process_barrier() noexcept;
 /// Whether it can: the same from the first prepare_process_barrier() on.
 extern constinit std::atomic<bool> process_barrier_works;
@@ -30,6 +31,19 @@ struct ProcessThreads {
             _mm_pause();
         else
             std::this_thread::yield();
+    }
+    /// For who may wait long; whoever changes the value wakes it.
+    template <class T>
+    static void sleep_while(const Atomic<T>& word, T value) noexcept {
+        while (word.load(std::memory_order_acquire) == value)
+            word.wait(value, std::memory_order_relaxed);
+    }
+    /// After the word has changed.
+    template <class T>
+    static void wake(Atomic<T>& word) noexcept {
+        // The library looks whether anybody sleeps, and may do so before the processor has stored the change.
+        word.fetch_add(0, std::memory_order_seq_cst);
+        word.notify_all();
     }
 };
 

@@ -28,6 +28,7 @@ struct NothingAcquired : AsWritten {
 using WordsNotAcquired = Checked<AsWritten, NothingAcquired>;
 
 TEST(HandoverModel, OwnerAndAnother) { expect_right<OwnerAndAnother<AsItIs>>(exhaustive()); }
+TEST(HandoverModel, PassageAndAlone) { expect_right<PassageAndAlone<1, AsItIs>>(exhaustive()); }
 TEST(HandoverModel, PublishedAndClaimed) { expect_right<PublishedAndClaimed<AsItIs>>(exhaustive()); }
 TEST(HandoverModel, FreedTwice) { expect_right<FreedTwice<AsItIs>>(exhaustive()); }
 TEST(HandoverModel, OutgrownTable) { expect_right<OutgrownTable<AsItIs>>(context_bound(5)); }
@@ -36,6 +37,7 @@ TEST(HandoverModel, CollectedBesideHits) { expect_right<CollectedBesideHits<2, A
 TEST(HandoverModel, FreedElsewhere) { expect_right<FreedElsewhere<AsItIs>>(context_bound(5)); }
 TEST(HandoverModel, ThreadEnds) { expect_right<ThreadEnds<AsItIs>>(context_bound(4)); }
 TEST(HandoverModel, ClosedCaches) { expect_right<ClosedCaches<AsItIs>>(context_bound(5)); }
+TEST(HandoverModel, PassagesAndAlone) { expect_right<PassageAndAlone<3, AsItIs>>(context_bound(4)); }
 TEST(HandoverModel, ThreeThreads) { expect_right<CollectedBesideHits<3, AsItIs>>(context_bound(3)); }
 
 TEST(HandoverModel, OwnerAndAnotherBySpinLocks) { expect_right<OwnerAndAnother<SpinLocks>>(exhaustive()); }
@@ -45,16 +47,19 @@ TEST(HandoverModel, CollectedBesideHitsBySpinLocks) {
 
 TEST(HandoverModel, ReportsABarrierOfNoEffect) {
     expect_reported<OwnerAndAnother<BarrierOfNoEffect>>(exhaustive());
+    expect_reported<PassageAndAlone<1, BarrierOfNoEffect>>(exhaustive());
     expect_reported<CollectedBesideHits<2, BarrierOfNoEffect>>(context_bound(4));
     expect_reported<OutgrownTable<BarrierOfNoEffect>>(context_bound(4));
 }
 TEST(HandoverModel, ReportsFlagsThatAreNotReleased) {
     expect_reported<OwnerAndAnother<FlagsNotReleased>>(exhaustive());
+    expect_reported<PassageAndAlone<1, FlagsNotReleased>>(exhaustive());
     expect_reported<ThreadEnds<FlagsNotReleased>>(context_bound(4));
     expect_reported<ClosedCaches<FlagsNotReleased>>(context_bound(4));
 }
 TEST(HandoverModel, ReportsFlagsThatAreNotAcquired) {
     expect_reported<OwnerAndAnother<FlagsNotAcquired>>(exhaustive());
+    expect_reported<PassageAndAlone<1, FlagsNotAcquired>>(exhaustive());
     expect_reported<ThreadEnds<FlagsNotAcquired>>(context_bound(4));
 }
 TEST(HandoverModel, ReportsASpinLockThatIsNotAcquired) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda_zstd/host/record_word.hpp"
+#include "own_gate.hpp"
 #include "owned_lock.hpp"
 
 #include "model_check.hpp"
@@ -65,6 +66,18 @@ struct CheckedThreads {
     }
     static void compiler_barrier() {}
     static void pause(int) { rl::yield(1, ModelSite::here()); }
+    /// Asleep until it is woken, whatever the word becomes meanwhile: to miss that is to hang.
+    template <class T>
+    static void sleep_while(const CheckedAtomic<T, Mutation>& word, T value) {
+        if (word.load(std::memory_order_acquire) != value) return;
+        while (word.load(std::memory_order_acquire) != woken)
+            pause(0);
+    }
+    template <class T>
+    static void wake(CheckedAtomic<T, Mutation>& word) {
+        word.store(woken, std::memory_order_release);
+    }
+    static constexpr unsigned woken = 2;
 };
 
 /// What a suite is checked with: orders of the locks' flags, orders of the records' words, the system's barrier.
@@ -75,6 +88,7 @@ struct Checked {
     using Lock = detail::BasicOwnedLock<Threads>;
     using Stay = detail::BasicOwnersStay<Threads>;
     using Mutex = detail::BasicSpinLock<Threads>;
+    using Gate = detail::BasicOwnGate<Threads>;
 };
 
 /// Memory that is not atomic.

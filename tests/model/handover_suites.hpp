@@ -26,6 +26,38 @@ struct OwnerAndAnother : rl::test_suite<OwnerAndAnother<With>, 2> {
     void after() { RL_ASSERT(guarded.get() == 3); }
 };
 
+/// The owner of a gate passes, and another thread wants to be the only one inside; who finds that out takes the mutex.
+template <int Passages, class With>
+struct PassageAndAlone : rl::test_suite<PassageAndAlone<Passages, With>, 2> {
+    typename With::Gate gate;
+    typename With::Threads::template Atomic<std::uint32_t> alone{0};
+    typename With::Mutex mutex;
+    Plain<int> guarded{0};
+
+    void thread(unsigned index) {
+        if (index == 1) {
+            alone.store(1, std::memory_order_relaxed);
+            {
+                const Held shut(mutex);
+                With::Threads::barrier();
+                gate.wait_until_left();
+                guarded.set(guarded.get() + 1);
+            }
+            alone.store(0, std::memory_order_release);
+            return;
+        }
+        for (int passage = 0; passage < Passages; ++passage)
+            if (gate.enter(alone)) {
+                guarded.set(guarded.get() + 1);
+                gate.leave(alone);
+            } else {
+                const Held shared(mutex);
+                guarded.set(guarded.get() + 1);
+            }
+    }
+    void after() { RL_ASSERT(guarded.get() == Passages + 1); }
+};
+
 /// A record is published, and two threads claim it: what they know of it they know by its word.
 template <class With>
 struct PublishedAndClaimed : rl::test_suite<PublishedAndClaimed<With>, 3> {

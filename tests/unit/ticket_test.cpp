@@ -6,6 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <barrier>
+#include <thread>
 #include <vector>
 
 namespace cuda_zstd::detail {
@@ -138,6 +141,34 @@ TEST(StreamOrder, OpenTicketsMergeWithoutLoss) {
         order.close_all();
         EXPECT_TRUE(order.settle(merged));
     }
+}
+
+/// Tickets that several threads give back while others take them: nobody gets one that is somebody's.
+TEST(StreamOrder, SpareTicketsAreNobodys) {
+    constexpr unsigned threads = 4;
+    constexpr unsigned rounds = 300'000;
+    ManualBackend backend(1);
+    StreamOrder order(backend);
+    const StreamRef stream{ManualBackend::handle(1), 1};
+    std::array<unsigned, threads> changed{};
+    std::barrier start(threads);
+    std::vector<std::thread> running;
+    for (unsigned t = 0; t < threads; ++t)
+        running.emplace_back([&, t] {
+            std::array<TicketRef, 5> held;
+            std::array<std::uint64_t, 5> began{};
+            start.arrive_and_wait();
+            for (unsigned i = 0; i < rounds; ++i) {
+                const unsigned at = i * (t + 1) % held.size();
+                if (held[at] != nullptr) changed[t] += held[at]->began != began[at];
+                held[at] = order.record(stream);
+                began[at] = held[at]->began;
+            }
+        });
+    for (std::thread& thread : running)
+        thread.join();
+    EXPECT_EQ(changed, (std::array<unsigned, threads>{}));
+    EXPECT_LE(order.events(), 6u * threads) << "a ticket was lost";
 }
 
 } // namespace

@@ -21,7 +21,8 @@ struct AddressRange {
     std::size_t bytes = 0;
 };
 
-/// Gives ranges of addresses and maps memory into them. Calls may come from any thread, one at a time for a range.
+/// Gives ranges of addresses and maps memory into them. Calls may come from any thread, one at a time for a range. They
+/// come from within the pool's own calls and must not call the pool.
 class CUDA_ZSTD_API ArenaSource {
 public:
     virtual ~ArenaSource() = default;

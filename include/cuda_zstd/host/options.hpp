@@ -93,7 +93,7 @@ struct PoolOptions {
     std::optional<BackendKind> backend;
     /// The device by its index; none: the one that is current when the pool is made.
     std::optional<int> device;
-    /// A backend of the caller's, which must outlive the pool; takes the place of `backend`.
+    /// A backend of the caller's, which must outlive the pool and must not call it; takes the place of `backend`.
     Backend* custom_backend = nullptr;
     /// Where leaks and invalidated blocks are reported; null: nowhere.
     std::FILE* diagnostics = stderr;

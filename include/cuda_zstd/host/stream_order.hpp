@@ -57,8 +57,8 @@ struct Ticket {
     /// Another stream would like the memory: the next free on this one records.
     std::atomic<bool> wanted{false};
     std::uint64_t stream_id = 0;
-    /// The clock of all tickets before and after the record: of two tickets of a stream, the one that began after
-    /// the other had ended covers it. Neither covers the other when two threads recorded at once.
+    /// The shelf's clock before and after the record: of two tickets of a stream, the one that began after the other
+    /// had ended covers it. Neither covers the other where each began before the other had ended.
     std::uint64_t began = 0;
     std::atomic<std::uint64_t> ended{0};
     BackendEvent event;
@@ -205,8 +205,8 @@ public:
     /// that get it, or by the next free after another stream asked. So a stream that uses the same blocks again and
     /// again makes one event for many frees. What is still open when no further free comes is closed by close_all();
     /// till then it is out of other streams' reach, so at most 64 streams defer at once, and n of them record by the
-    /// 64/n-th MiB. A stream that keeps on freeing when there are 64 takes the place of the half that did so longest
-    /// ago, which may be gone: their tickets stay open, and open_bytes() tells when to close them.
+    /// 64/n-th MiB. A stream that keeps on freeing when there are 64 takes the place of the half whose tickets are
+    /// oldest, which may be gone: their tickets stay open, and open_bytes() tells when to close them.
     TicketRef defer(const StreamRef& stream, std::size_t bytes) { return defer(stream, bytes, Since::returning); }
     /// The stream's open ticket, for frees of the past: for who may not touch the stream, which may be gone by now. No
     /// driver call. The ticket is recorded by the stream's next free that is, or completed by close_all().
@@ -272,14 +272,19 @@ private:
         unsigned first_frees = 0;
         /// Frees that were recorded since 64 others defer.
         unsigned refused = 0;
-        /// Of the last free, for who must go.
-        std::uint64_t last_use = 0;
+        /// When, for who must go.
+        std::uint64_t opened = 0;
         bool is_idle() const noexcept {
             return open == nullptr && eager_frees == 0 && refused == 0 && first_frees == 0;
         }
     };
     struct alignas(64) Shelf {
         QuickMutex mutex;
+        /// Of this shelf's streams: moves with the mutex held.
+        std::uint64_t clock = 1;
+        /// Tickets that nobody has: those that were given back, also with the mutex held, and those that were fetched
+        /// from there, all at once.
+        std::atomic<Ticket*> given_back{nullptr};
         Ticket* spare = nullptr;
         /// Behind the open tickets of the streams below. Written with the mutex held.
         std::atomic<std::size_t> open_bytes{0};
@@ -288,6 +293,17 @@ private:
         Deferring* last = nullptr;
         std::unordered_map<std::uint64_t, Deferring> deferring;
 
+        void give_back(Ticket& ticket) noexcept {
+            ticket.next_spare = given_back.load(std::memory_order_relaxed);
+            while (!given_back.compare_exchange_weak(ticket.next_spare, &ticket, std::memory_order_release,
+                                                     std::memory_order_relaxed)) {
+            }
+        }
+        /// With the mutex held, or at the end.
+        Ticket* take_spare() noexcept {
+            if (spare == nullptr) spare = given_back.exchange(nullptr, std::memory_order_acquire);
+            return spare == nullptr ? nullptr : std::exchange(spare, spare->next_spare);
+        }
         Deferring* find(std::uint64_t stream_id) noexcept {
             if (last != nullptr && last_stream_id == stream_id) return last;
             const auto found = deferring.find(stream_id);
@@ -313,6 +329,7 @@ private:
     };
     Shelf& shelf(std::uint64_t stream_id) { return shelves_[stream_id % shelves_.size()]; }
     TicketRef make(Shelf& from, std::uint64_t stream_id);
+    TicketRef record_in(Shelf& own, const StreamRef& stream);
     void record_now(Ticket& ticket, const StreamRef& stream);
     void stop_deferring(std::uint64_t stream_id);
     TicketRef open(Shelf& own, Deferring& deferring, std::uint64_t stream_id, std::size_t bytes);
@@ -323,7 +340,8 @@ private:
     void recycle(Ticket* ticket) noexcept;
 
     Backend& backend_;
-    std::atomic<std::uint64_t> clock_{1};
+    /// Of tickets, for their order in time.
+    std::atomic<std::uint64_t> openings_{0};
     std::atomic<std::uint64_t> device_waits_{0};
     std::atomic<std::uint64_t> closings_{0};
     std::atomic<std::size_t> events_{0};
