@@ -159,7 +159,7 @@ TEST(StreamOrder, SpareTicketsAreNobodys) {
             std::array<std::uint64_t, 5> began{};
             start.arrive_and_wait();
             for (unsigned i = 0; i < rounds; ++i) {
-                const unsigned at = i * (t + 1) % held.size();
+                const std::size_t at = i * (t + 1) % held.size();
                 if (held[at] != nullptr) changed[t] += held[at]->began != began[at];
                 held[at] = order.record(stream);
                 began[at] = held[at]->began;
