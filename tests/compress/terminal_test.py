@@ -62,10 +62,14 @@ def check(name: str, holds: object, told: object = "") -> None:
 check.count = check.failed = 0
 
 
-def read_slowly(fifo: pathlib.Path) -> threading.Thread:
-    """Takes what is written into the pipe, so late that a bar is due. Nothing of the pipe's end comes before that."""
+def read_slowly(fifo: pathlib.Path, begin_bytes: int = 0) -> threading.Thread:
+    """Takes what is written into the pipe, and waits behind its begin, so long that a bar is due. Nothing of the pipe's
+    end comes before that."""
     def read() -> None:
         with open(fifo, "rb", buffering=0) as pipe:
+            taken = 0
+            while taken < begin_bytes:
+                taken += len(pipe.read(begin_bytes - taken))
             time.sleep(0.3)
             while pipe.read(1 << 20):
                 pass
@@ -95,6 +99,13 @@ def main() -> int:
             check(f"{case}: it has a frame where there is room", all((b"[" in line) == (columns >= 40) for line in drawn), drawn)
             result = run.text.rpartition(ERASE)[2]
             check(f"{case}: it is erased, then the result is told", re.fullmatch(rb"noise [^\r\n]*\r\n", result), run.text)
+
+        reader = read_slowly(fifo, 2_850_000)
+        run = Terminal([program, *WAVES, "-o", "fifo", "noise"], 80)
+        run.end()
+        reader.join()
+        result = run.text.rpartition(ERASE)[2]
+        check("nothing is drawn behind the result of a file that ends slowly", re.fullmatch(rb"noise [^\r\n]*\r\n", result), run.text)
 
         reader = read_slowly(fifo)
         run = Terminal([program, "-q", *WAVES, "-o", "fifo", "noise"], 80)

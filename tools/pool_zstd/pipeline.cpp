@@ -152,6 +152,9 @@ void Pipeline::mend(Wave& wave) {
 void Pipeline::write(Wave& wave) {
     for (const WavePart& part : wave.parts()) {
         InputFile& file = *part.file;
+        done_bytes_ += part.bytes;
+        // Not after the file's result has been told, which may be the last word.
+        listener_.on_progress(done_bytes_);
         if (!file.failed) {
             try {
                 write_part(wave, part);
@@ -162,8 +165,6 @@ void Pipeline::write(Wave& wave) {
                 fail(file, error.what());
             }
         }
-        done_bytes_ += part.bytes;
-        listener_.on_progress(done_bytes_);
     }
 }
 
